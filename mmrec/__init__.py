@@ -1,0 +1,1 @@
+"""Multimodal attention for sequential recommendation: a replication of arXiv 2405.17959."""

@@ -1,0 +1,61 @@
+"""How arithmetic is done: device, threads, instruction set, determinism.
+
+The last bits of a float depend on the order of additions, which depends on the width of vector instructions and on
+the number of threads. Both are fixed, so that two machines agree.
+"""
+
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+from mmrec.config import Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+
+def environment(runtime: Runtime) -> dict[str, str]:
+    """Variables that a process needs from its start: libraries read them when they are loaded."""
+    variables = {
+        "OMP_NUM_THREADS": str(runtime.threads),
+        "MKL_NUM_THREADS": str(runtime.threads),
+        "MKL_DYNAMIC": "FALSE",  # MKL would take fewer threads where there are fewer cores
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic products on a GPU
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm asks for widgets, whose state would enter the notebooks
+    }
+    if runtime.instruction_set == "portable":
+        # MKL's COMPATIBLE is its only branch that Intel and other makers share; it costs half as much time again.
+        variables |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+    return variables
+
+
+def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
+    """Set torch up and choose the device (`auto`: a GPU if there is one).
+
+    Args:
+        threads: other than those of training.
+
+    Warns where the process was started without `environment`: results then hold up to the last bits only.
+    """
+    import torch
+
+    missing = [name for name, value in environment(runtime).items() if os.environ.get(name) != value]
+    if missing:
+        warnings.warn(
+            f"{', '.join(missing)} not set as in the pipeline: last bits may differ from the committed results. "
+            "Start notebooks through `python -m mmrec.notebook` or `make lab`.",
+            stacklevel=2,
+        )
+    torch.set_num_threads(threads or runtime.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device)
+
+
+def workers(runtime: Runtime, device: "torch.device") -> int:
+    """How many runs go side by side: one on a GPU, else as many as there are cores for. No result depends on it."""
+    return 1 if device.type == "cuda" else max(1, len(os.sched_getaffinity(0)) // runtime.threads)

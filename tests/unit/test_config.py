@@ -1,0 +1,342 @@
+import ast
+import dataclasses
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from mmrec import config
+from mmrec.config import ConfigError, Paths
+
+ROOT = Path(__file__).parents[2]
+
+PARAMS = """\
+runtime: {device: cpu, threads: 1, encoder_threads: 1, instruction_set: portable}
+datasets:
+  shop:
+    title: a shop
+    source:
+      kind: demo
+      seed: 1
+      shoppers: 10
+      items: 20
+      mean_length: 5
+      image: 0.3
+      text: 0.3
+      category: 0.2
+      popularity: 0.1
+      noise: 0.1
+      missing: 0.0
+      permute_items: false
+    user_core: 5
+    item_core: 5
+    split: {kind: leave_one_out}
+    image: vgg
+    text: bert
+    category: true
+    redistributable: true
+  blind:
+    title: a shop without pictures
+    source: {kind: folder}
+    user_core: 5
+    item_core: 5
+    split: {kind: global_time, valid: 2020-01-01, test: 2020-02-01}
+    image: null
+    text: bert
+    category: true
+    redistributable: false
+    models: {sasrec: {dim: 16}}
+    training: {epochs: 7}
+protocol: {max_length: 50, ks: [5, 10], negatives: 100, negatives_seed: 0}
+encoders:
+  vgg: {kind: vgg16, layer: fc7}
+  bert: {kind: bert, package: some_package, pooling: mean}
+training:
+  epochs: 200
+  patience: 10
+  batch_size: 256
+  learning_rate: 1.0e-3
+  weight_decay: 0.0
+  clip_norm: 5.0
+models:
+  popularity: {}
+  sasrec: {dim: 8, layers: 1, heads: 2, dropout: 0.5}
+  maf:
+    dim: 8
+    stream_dim: 4
+    layers: 1
+    heads: 2
+    dropout: 0.5
+    modalities: [image, text, category]
+    fusion: sum
+    position: stream
+    image_weight: 1.0
+    text_weight: 1.0
+    category_weight: 1.0
+    regression: cosine
+experiments:
+  main:
+    popularity: {model: popularity}
+    sasrec: {model: sasrec}
+    maf: {model: maf}
+  narrow:
+    sasrec: {model: sasrec, options: {dim: 4}, training: {epochs: 3}}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(old: str = "", new: str = "") -> config.Config:
+        assert old in PARAMS
+        path = tmp_path / "params.yaml"
+        path.write_text(PARAMS.replace(old, new, 1))
+        return config.load(path)
+
+    return read
+
+
+def test_the_repositorys_params_load_and_every_group_resolves_on_every_data_set():
+    settings = config.load(ROOT / "params.yaml")
+    for dataset in settings.datasets:
+        for group in settings.experiments:
+            assert [e.name for e in settings.resolve(dataset, group)] == list(settings.experiments[group])
+
+
+# --- what is wrong is refused, in one line that names it ----------------------------------------------------------
+
+WRONG = {
+    "misspelt section": ("seeds:", "seed:", ["params.yaml.seed: no such key", "'seeds'"]),
+    "misspelt key": ("patience: 10", "patients: 10", ["training.patients: no such key", "'patience'"]),
+    "misspelt key in a source": ("shoppers: 10", "shopers: 10", ["source.demo.shopers: no such key", "'shoppers'"]),
+    "misspelt key in an encoder": ("layer: fc7", "layr: fc7", ["encoders.vgg.vgg16.layr: no such key", "'layer'"]),
+    "key that is missing": ("    user_core: 5\n", "", ["datasets.shop.user_core: Field required"]),
+    "text for a number": ("epochs: 200", "epochs: many", ["training.epochs", "integer", "'many'"]),
+    "quoted number": ("epochs: 200", 'epochs: "200"', ["training.epochs", "integer", "'200'"]),
+    "fraction for a count": ("threads: 1", "threads: 1.5", ["runtime.threads", "integer", "1.5"]),
+    "truth for a number": ("epochs: 200", "epochs: true", ["training.epochs", "integer", "True"]),
+    "number for a truth": ("category: true", "category: 1", ["datasets.shop.category", "boolean", "1"]),
+    "yes for a truth": ("category: true", "category: yes", ["datasets.shop.category", "boolean", "'yes'"]),
+    "zero epochs": ("epochs: 200", "epochs: 0", ["training.epochs", "greater than or equal to 1"]),
+    "no learning": ("learning_rate: 1.0e-3", "learning_rate: 0.0", ["training.learning_rate", "greater than 0"]),
+    "infinite": ("learning_rate: 1.0e-3", "learning_rate: .inf", ["training.learning_rate", "finite"]),
+    "not a number": ("weight_decay: 0.0", "weight_decay: .nan", ["training.weight_decay"]),
+    "negative weight": ("text_weight: 1.0", "text_weight: -1.0", ["models.maf.text_weight", "greater than or equal"]),
+    "all dropped": ("dropout: 0.5", "dropout: 1.0", ["models.sasrec.dropout", "less than 1"]),
+    "too short": ("max_length: 50", "max_length: 1", ["protocol.max_length", "greater than or equal to 2"]),
+    "no k": ("ks: [5, 10]", "ks: []", ["protocol.ks", "at least 1"]),
+    "a k twice": ("ks: [5, 10]", "ks: [5, 5]", ["protocol", "ks holds one twice"]),
+    "no seed": ("seeds: [0, 1]", "seeds: []", ["seeds", "at least 1"]),
+    "seed too large": ("seeds: [0, 1]", "seeds: [4294967296]", ["seeds.0", "less than 4294967296"]),
+    "heads of sasrec": ("dim: 8", "dim: 9", ["models.sasrec", "heads must divide dim", "9 is no multiple of 2"]),
+    "heads of a stream": ("stream_dim: 4", "stream_dim: 5", ["models.maf", "heads must divide", "5 is no multiple"]),
+    "unknown modality": ("[image, text, category]", "[image, sound]", ["maf.modalities.1", "'image', 'text'", "sound"]),
+    "modality not in a list": ("[image, text, category]", "image", ["maf.modalities", "array", "'image'"]),
+    "modality twice": ("[image, text, category]", "[text, text]", ["models.maf", "modalities holds one twice"]),
+    "unknown fusion": ("fusion: sum", "fusion: mean", ["models.maf.fusion", "'sum', 'concat' or 'gate'", "'mean'"]),
+    "strengths": ("noise: 0.1", "noise: 0.2", ["datasets.shop.source.demo", "must be 1, they are 1.1"]),
+    "unknown source": ("kind: demo", "kind: damo", ["datasets.shop.source", "'damo'", "'demo', 'folder'"]),
+    "unknown split": ("kind: leave_one_out", "kind: half", ["datasets.shop.split", "'half'", "'leave_one_out'"]),
+    "dates reversed": ("valid: 2020-01-01", "valid: 2021-01-01", ["split.global_time", "valid must be before test"]),
+    "no date": ("valid: 2020-01-01", "valid: soon", ["split.global_time.valid", "date", "'soon'"]),
+    "unknown device": ("device: cpu", "device: tpu", ["runtime.device", "'auto', 'cpu' or 'cuda'", "'tpu'"]),
+    "unknown encoder": ("image: vgg", "image: resnet", ["datasets.shop.image", "'resnet'", "one of ['vgg']"]),
+    "text encoder for images": ("image: vgg", "image: bert", ["datasets.shop.image", "no image encoder 'bert'"]),
+    "two origins": ("package: some_package", "package: a, path: b", ["encoders.bert", "exactly one of name, package"]),
+    "no revision": ("package: some_package", "name: bert", ["encoders.bert", "name and revision go together"]),
+    "unknown group": ("false\n    models", "false\n    groups: [man]\n    models", ["blind.groups", "'man'", "'main'"]),
+    "unknown model": ("{model: maf}", "{model: mof}", ["experiments.main.maf.model", "'mof'", "'maf'"]),
+    "defaults of an unknown model": ("  maf:\n    dim", "  mof:\n    dim", ["models: no model 'mof'", "'maf'"]),
+    "experiment's override": ("{dim: 4}", "{dims: 4}", ["experiments.narrow.sasrec.options.dims: no such key", "'dim'"]),
+    "experiment's training": ("{epochs: 3}", "{epoch: 3}", ["narrow.sasrec.training.epoch: no such key", "'epochs'"]),
+    "experiment's value": ("{epochs: 3}", "{epochs: 0}", ["narrow.sasrec.training.epochs", "greater than or equal to 1"]),
+    "experiment's key": ("options: {dim", "option: {dim", ["experiments.narrow.sasrec.option: no such key", "'options'"]),
+    "data set's override": ("{dim: 16}", "{dims: 16}", ["blind.models.sasrec.dims: no such key", "'dim'"]),
+    "data set's model": ("{sasrec: {dim", "{sasrecs: {dim", ["blind.models: no model 'sasrecs'", "'sasrec'"]),
+    "data set's training": ("{epochs: 7}", "{epoch: 7}", ["blind.training.epoch: no such key", "'epochs'"]),
+    "setting where there is none": ("popularity: {}", "popularity: {dim: 3}", ["models.popularity.dim", "no settings"]),
+    "name with a blank": ("  shop:", "  my shop:", ["datasets.my shop", "pattern"]),
+    "key that is a date": ("seeds:", "2020-01-01: 3\nseeds:", ["plain name"]),
+    "key that is a list": ("seeds:", "? [a, b]\n: 3\nseeds:", ["plain name"]),
+    "key twice": ("epochs: 200", "epochs: 200\n  epochs: 3", ["params.yaml", "duplicate key", "epochs"]),
+    "broken": ("runtime: {", "runtime: {{", ["params.yaml is no YAML", "line"]),
+    "a list": (PARAMS, "[1, 2]", ["params.yaml"]),
+    "empty": (PARAMS, "", ["params.yaml"]),
+}
+
+
+@pytest.mark.parametrize("old, new, named", WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_refused_in_one_line_that_names_it(read, old, new, named):
+    with pytest.raises(ConfigError) as refusal:
+        read(old, new)
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert [part for part in named if part not in message] == [], message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="params.yaml does not exist"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"seeds: \xff\xfe\xfa")
+    with pytest.raises(ConfigError, match="is no YAML"):
+        config.load(tmp_path / "params.yaml")
+
+
+# --- what is right means what it says ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["1e-4", "1.0e-4", "1E-4", "0.0001", "1.0E-04"])
+def test_small_numbers_may_be_written_in_every_usual_way(read, written):
+    assert read("learning_rate: 1.0e-3", f"learning_rate: {written}").training.learning_rate == 1e-4
+
+
+def test_a_whole_number_may_stand_for_a_real_one(read):
+    assert read("clip_norm: 5.0", "clip_norm: 5").training.clip_norm == 5
+
+
+def test_dates_lists_and_nulls_arrive_as_what_they_are(read):
+    blind = read().datasets["blind"]
+    assert (blind.split.valid, blind.split.test) == (date(2020, 1, 1), date(2020, 2, 1))
+    assert blind.image is None
+    assert read().protocol.ks == (5, 10)
+
+
+def test_settings_cannot_be_changed_after_reading(read):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read().training.epochs = 3
+
+
+def test_an_experiment_overrides_the_data_set_which_overrides_the_defaults(read):
+    settings = read()
+
+    def width_and_epochs(dataset, group):
+        experiment = next(e for e in settings.resolve(dataset, group) if e.name == "sasrec")
+        return experiment.model.dim, experiment.training.epochs
+
+    assert width_and_epochs("shop", "main") == (8, 200)
+    assert width_and_epochs("blind", "main") == (16, 7)
+    assert width_and_epochs("shop", "narrow") == (4, 3)
+    assert width_and_epochs("blind", "narrow") == (4, 3)
+
+
+def test_what_is_not_overridden_keeps_its_default(read):
+    narrow = read().resolve("blind", "narrow")[0]
+    assert (narrow.group, narrow.name) == ("narrow", "sasrec")
+    assert narrow.model == config.SASRec(dim=4, layers=1, heads=2, dropout=0.5)
+    assert narrow.training == dataclasses.replace(read().training, epochs=3)
+
+
+def test_overrides_of_one_model_leave_the_others_alone(read):
+    assert next(e for e in read().resolve("blind", "main") if e.name == "maf").model.dim == 8
+
+
+def test_modalities_that_the_data_set_lacks_are_switched_off(read):
+    def modalities(dataset):
+        return next(e for e in read().resolve(dataset, "main") if e.name == "maf").model.modalities
+
+    assert modalities("shop") == ("image", "text", "category")
+    assert modalities("blind") == ("text", "category")
+
+
+def test_an_unknown_modality_is_not_mistaken_for_one_that_the_data_set_lacks(read):
+    with pytest.raises(ConfigError, match="modalities.0"):
+        read("{model: maf}", "{model: maf, options: {modalities: [imgae]}}")
+
+
+def test_an_override_that_fits_one_data_set_only_is_refused_with_its_name(read):
+    # heads 4 divides the default width 8 and the override 16, not 6.
+    with pytest.raises(ConfigError, match="datasets.blind, experiments.narrow.sasrec.options: heads must divide dim"):
+        read("{sasrec: {dim: 16}}\n    training: {epochs: 7}", "{sasrec: {heads: 8}}")
+
+
+# --- every field reaches the code --------------------------------------------------------------------------------
+
+
+def _sections(kind: type, found: set[type]) -> set[type]:
+    """The dataclass and all those that stand behind its fields."""
+    found.add(kind)
+    for hint in config.get_type_hints(kind).values():
+        stack = [hint]
+        while stack:
+            part = stack.pop()
+            stack += config.get_args(part)
+            if dataclasses.is_dataclass(part) and part not in found:
+                _sections(part, found)
+    return found
+
+
+def _cells(notebook: Path) -> str:
+    cells = json.loads(notebook.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def _names_used() -> set[str]:
+    """Attributes, parameters and whole strings in the code outside of config.py, and in notebooks."""
+    texts = [path.read_text() for path in (ROOT / "mmrec").rglob("*.py") if path.name != "config.py"]
+    texts += [_cells(path) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    used = set()
+    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.arg):
+            used.add(node.arg)
+        elif isinstance(node, ast.Constant):
+            used.add(node.value)
+    return used
+
+
+KINDS = sorted(_sections(config.Config, set()) | set(config.MODELS.values()), key=lambda kind: kind.__name__)
+READ_BY_CONFIG = {"model", "models", "options", "experiments", "encoders"}  # resolved there; and `kind`, the tag
+BY_MODALITY = {f"{modality}_weight" for modality in ("image", "text", "category")}  # read as f"{modality}_weight"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_setting_is_used_somewhere(kind):
+    fields = {field.name for field in dataclasses.fields(kind)} - READ_BY_CONFIG - BY_MODALITY - {"kind"}
+    assert fields - _names_used() == set()
+
+
+# --- folders -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.delenv("MMREC_WORK", raising=False)
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "notebooks" / "deep").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_root_is_found_from_any_folder_inside(project, monkeypatch):
+    for folder in (project, project / "notebooks", project / "notebooks" / "deep"):
+        monkeypatch.chdir(folder)
+        assert Paths.find() == Paths(project, project)
+
+
+def test_outside_of_a_project_the_message_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "is_file", lambda path: False)  # whatever lies above the tests' own folder
+    with pytest.raises(ConfigError, match="no params.yaml in .* or above"):
+        Paths.find()
+
+
+def test_what_is_computed_may_lie_elsewhere(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("MMREC_WORK", "/elsewhere")
+    paths = Paths.find()
+    assert paths.root == project
+    assert {paths.raw("x"), paths.interim("x"), paths.processed("x"), paths.results("x")} == {
+        Path(f"/elsewhere/data/{stage}/x") for stage in ("raw", "interim", "processed", "results")
+    }
+    assert paths.runs == Path("/elsewhere/.runs")
+
+
+def test_a_relative_elsewhere_is_the_same_from_every_folder(project, monkeypatch):
+    monkeypatch.setenv("MMREC_WORK", "scratch")
+    for folder in (project, project / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert Paths.find().work == project / "scratch"

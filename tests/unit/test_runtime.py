@@ -1,0 +1,61 @@
+import warnings
+
+import pytest
+import torch
+
+from mmrec import config, runtime
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was():
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def settings(**changes) -> config.Runtime:
+    return config.Runtime(**({"device": "cpu", "threads": 2, "encoder_threads": 1, "instruction_set": "portable"} | changes))
+
+
+def test_the_number_of_threads_reaches_every_library():
+    variables = runtime.environment(settings(threads=3))
+    assert variables["OMP_NUM_THREADS"] == variables["MKL_NUM_THREADS"] == "3"
+
+
+def test_the_instruction_set_is_fixed_only_where_asked_for():
+    fixed = {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"}
+    assert fixed <= set(runtime.environment(settings()))
+    assert not fixed & set(runtime.environment(settings(instruction_set="native")))
+
+
+def test_prepare_sets_threads_and_determinism(monkeypatch):
+    chosen = settings(threads=2)
+    for name, value in runtime.environment(chosen).items():
+        monkeypatch.setenv(name, value)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert runtime.prepare(chosen) == torch.device("cpu")
+    assert torch.get_num_threads() == 2
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.matmul.allow_tf32 is False
+
+
+def test_a_process_started_otherwise_is_warned_with_what_to_do(monkeypatch):
+    for name, value in runtime.environment(settings()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MKL_CBWR")
+    with pytest.warns(UserWarning, match="^MKL_CBWR not set as in the pipeline.*python -m mmrec.notebook"):
+        runtime.prepare(settings())
+
+
+@pytest.mark.parametrize("there, chosen", [(True, "cuda"), (False, "cpu")])
+@pytest.mark.filterwarnings("ignore:.*not set as in the pipeline")
+def test_auto_takes_a_gpu_if_there_is_one(monkeypatch, there, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert runtime.prepare(settings(device="auto")).type == chosen
+    assert runtime.prepare(settings(device="cpu")).type == "cpu"
