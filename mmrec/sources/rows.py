@@ -1,0 +1,191 @@
+"""Text files read as rows of strings that know their line, and an account of every row that is left out."""
+
+import codecs
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow
+
+EXAMPLES = 5  # locations kept of each reason
+BLOCK = 1 << 24  # bytes parsed at a time; also the longest row
+
+
+class SourceError(ValueError):
+    """A data set's files cannot be used; the message is one line that names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one file that are still in use, and where the others went.
+
+    `frame` holds string columns and `line` (int64), the line of the file that a row begins at. `dropped` maps a reason
+    to the lines left out for it. What was read is always the sum of both.
+    """
+
+    file: str
+    frame: pd.DataFrame
+    dropped: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def drop(self, where: pd.Series | np.ndarray, reason: str) -> "Rows":
+        """Leave out the rows where `where` (bool, one a row) holds."""
+        where = np.asarray(where, dtype=bool)
+        if not where.any():
+            return self
+        lines = np.concatenate([self.dropped.get(reason, np.empty(0, np.int64)), self.frame["line"].to_numpy()[where]])
+        return replace(self, frame=self.frame[~where], dropped=self.dropped | {reason: lines})
+
+    def account(self) -> dict:
+        """`read`, `kept` and `dropped` by reason; read = kept + all that was dropped."""
+        dropped = {reason: len(lines) for reason, lines in self.dropped.items()}
+        return {"read": len(self.frame) + sum(dropped.values()), "kept": len(self.frame), "dropped": dropped}
+
+    def examples(self) -> dict[str, list[str]]:
+        """The first few places of each reason, as `file:line`."""
+        return {reason: self.locate(np.sort(lines)[:EXAMPLES]) for reason, lines in self.dropped.items()}
+
+    def locate(self, lines: Sequence[int] | np.ndarray) -> list[str]:
+        return [f"{self.file}:{line}" for line in lines]
+
+    def require(self) -> "Rows":
+        """Itself, unless no row is left.
+
+        Raises:
+            SourceError: naming the reasons and a place of each.
+        """
+        if len(self.frame):
+            return self
+        reasons = [f"{len(self.dropped[reason])} {reason} ({places[0]})" for reason, places in self.examples().items()]
+        raise SourceError(f"{self.file}: no row is usable: {', '.join(reasons) or 'it has none'}")
+
+
+def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Rows:
+    """Columns of a comma-separated UTF-8 file with a header (RFC 4180; a byte order mark is allowed).
+
+    Other columns are ignored; an optional one that is absent is filled with "". A line with another number of fields
+    than the header is left out as "malformed line".
+
+    Raises:
+        SourceError: no such file or column, no rows, not UTF-8, or a quote that is never closed.
+    """
+    _must_exist(path)
+    _must_be_utf8(path)
+    header = _header(path)
+    for name in required:
+        if header.count(name) != 1:
+            problem = "no column" if name not in header else "more than one column"
+            raise SourceError(
+                f"{path.name}: {problem} {name!r}: its header must name {', '.join(required)} once each, separated by "
+                f"commas (it is {','.join(header)!r})"
+            )
+    present = [name for name in (*required, *optional) if name in header]
+    rows = _parse(path, path, present, arrow.ParseOptions(newlines_in_values=True), header=True)
+    return replace(rows, frame=rows.frame.assign(**{name: "" for name in optional if name not in header}))
+
+
+def read_separated(path: Path, columns: Sequence[str], separator: str) -> Rows:
+    """A Latin-1 file without header or quotes whose fields stand between `separator`.
+
+    Raises:
+        SourceError: no such file, or no rows.
+    """
+    _must_exist(path)
+    one_byte = "\x1f"  # the parser wants one byte; this one means "unit separator" and occurs in no text
+    text = path.read_bytes().decode("latin-1").replace(separator, one_byte)
+    options = arrow.ParseOptions(delimiter=one_byte, quote_char=False)
+    return _parse(path, io.BytesIO(text.encode()), list(columns), options, header=False)
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise SourceError(f"{path.name} is missing: place it in {path.parent}")
+
+
+def _must_be_utf8(path: Path) -> None:
+    # Beforehand and for the whole file: the parser looks only at the columns it converts.
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = 1
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                decoder.decode(block)
+                lines += block.count(b"\n")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        line = lines + error.object[: error.start].count(b"\n")
+        raise SourceError(f"{path.name}:{line} is not UTF-8: save the file in that encoding") from None
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            header = next(csv.reader(file), None)
+        except csv.Error as error:
+            raise SourceError(f"{path.name}:1: no header can be read: {error}") from None
+    if header is None:
+        raise SourceError(f"{path.name} is empty: it must have a header and rows")
+    return header
+
+
+def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arrow.ParseOptions, header: bool) -> Rows:
+    bad: list[arrow.InvalidRow] = []
+
+    def skip(row: arrow.InvalidRow) -> str:
+        bad.append(row)
+        return "skip"
+
+    options.invalid_row_handler = skip
+    options.ignore_empty_lines = False  # else the lines after one would be numbered wrongly
+    read = arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=None if header else columns)
+    convert = arrow.ConvertOptions(
+        include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+    )
+    try:
+        table = arrow.read_csv(data, read, options, convert)
+    except pa.ArrowInvalid as error:
+        raise _unreadable(path, str(error)) from None
+    first = 2 if header else 1
+    is_bad, newlines = _layout(table, bad, first)
+    if not len(is_bad):
+        raise SourceError(f"{path.name} holds no rows: it must have at least one" + " below the header" * header)
+    line = first + np.arange(len(is_bad)) + np.cumsum(newlines) - newlines
+    if options.quote_char and newlines[-1]:
+        _quote_is_closed(path, line[-1])
+    malformed = [np.arange(line[row], line[row] + newlines[row] + 1) for row in np.flatnonzero(is_bad)]
+    dropped = {"malformed line": np.concatenate(malformed)} if malformed else {}
+    return Rows(path.name, table.to_pandas().assign(line=line[~is_bad]), dropped)
+
+
+def _layout(table: pa.Table, bad: list[arrow.InvalidRow], first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row in the file: is it malformed, and how many newlines do its quoted fields hold?"""
+    is_bad = np.zeros(table.num_rows + len(bad), dtype=bool)
+    is_bad[[row.number - first for row in bad]] = True
+    newlines = np.zeros(len(is_bad), dtype=np.int64)
+    newlines[is_bad] = [row.text.count("\n") for row in bad]
+    newlines[~is_bad] = sum(pc.count_substring(column, "\n").to_numpy() for column in table.columns)
+    return is_bad, newlines
+
+
+def _quote_is_closed(path: Path, last: int) -> None:
+    # The parser takes the end of the file for a missing quote, so that the last row would swallow all below it.
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            list(csv.reader(itertools.islice(file, int(last) - 1, None), strict=True))
+        except csv.Error as error:
+            if "expected after" not in str(error):  # that one is a stray quote inside the row, which harms nothing
+                raise SourceError(f"{path.name}:{last}: a quote is opened in this row and never closed") from None
+
+
+def _unreadable(path: Path, error: str) -> SourceError:
+    if "Empty" in error:
+        return SourceError(f"{path.name} holds no rows: it must have at least one")
+    if "straddling" in error:
+        return SourceError(f"{path.name}: a quote is opened and never closed (or a row is longer than {BLOCK} bytes)")
+    return SourceError(f"{path.name} cannot be read: {' '.join(error.split())}")

@@ -1,0 +1,120 @@
+"""The tables that every source is turned into, and the cleaning that all of them share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmrec.sources.image_files import normalise, problems
+from mmrec.sources.rows import EXAMPLES, Rows, SourceError
+
+LAST_SECOND = 253_402_300_799  # end of the year 9999; beyond it are milliseconds taken for seconds
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A data set.
+
+    interactions: user_id, item_id (str), timestamp (int64, seconds since 1970 UTC), in source order; a user has an
+        item at most once, and every item is in `items`.
+    items: item_id, title, text (str, "" if none), categories (list of str, [] if none), image (str: path below
+        `images` with forward slashes; None if there is no usable picture); one row an item, in source order.
+    quality: what was read, kept and left out, by reason (plain dicts of int), and `examples` of the places.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame
+    quality: dict
+    images: Path
+
+
+def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
+    """Raw rows to `Tables`, every row that is left out counted under one reason, the first that applies.
+
+    Args:
+        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise).
+        items: item_id, title, text, image (str, "" if none), categories (list of str).
+        images: the folder that `image` is relative to.
+
+    Raises:
+        SourceError: an item twice in `items`, or no row of a table is usable.
+    """
+    items = _clean_items(items)
+    interactions = _clean_interactions(interactions, items.frame["item_id"])
+    frame, pictures_quality, examples = _check_images(items, images)
+    quality = {
+        "interactions": interactions.account(),
+        "items": items.account(),
+        "images": pictures_quality,
+        "text": {"empty": int((frame["text"] == "").sum())},
+        "categories": {"empty": int((frame["categories"].str.len() == 0).sum())},
+        "examples": {"interactions": interactions.examples(), "items": items.examples(), "images": examples},
+    }
+    return Tables(
+        interactions=interactions.frame[["user_id", "item_id", "timestamp"]].reset_index(drop=True),
+        items=frame[["item_id", "title", "text", "categories", "image"]].reset_index(drop=True),
+        quality=quality,
+        images=images,
+    )
+
+
+def _clean_items(rows: Rows) -> Rows:
+    text = {name: rows.frame[name].str.strip() for name in ("item_id", "title", "text", "image")}
+    rows = Rows(rows.file, rows.frame.assign(**text), rows.dropped)
+    rows = rows.drop(rows.frame["item_id"] == "", "no item").require()
+    unique_ids(rows, "item_id")
+    return rows
+
+
+def unique_ids(rows: Rows, column: str) -> None:
+    """Raises SourceError where an id stands twice, naming both places."""
+    again = rows.frame[column].duplicated(keep="first")
+    if again.any():
+        name = rows.frame.loc[again, column].iloc[0]
+        first, second = rows.locate(rows.frame.loc[rows.frame[column] == name, "line"].iloc[:2])
+        raise SourceError(f"{second}: {column} {name!r} is already at {first}: keep one of them")
+
+
+def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
+    """Keeps a user's first interaction with an item: in time, and among equal times in the file."""
+    frame = rows.frame
+    frame = frame.assign(
+        user_id=frame["user_id"].str.strip(),
+        item_id=frame["item_id"].str.strip(),
+        timestamp=seconds(frame["timestamp"]),
+    )
+    rows = Rows(rows.file, frame, rows.dropped)
+    rows = rows.drop(rows.frame["user_id"] == "", "no user")
+    rows = rows.drop(rows.frame["item_id"] == "", "no item")
+    rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
+    rows = rows.drop(~rows.frame["item_id"].isin(known_items), "unknown item")
+    repeat = rows.frame.sort_values("timestamp", kind="stable").duplicated(["user_id", "item_id"])
+    return rows.drop(repeat.reindex(rows.frame.index), "repeat").require()
+
+
+def seconds(text: pd.Series) -> pd.Series:
+    """Unix seconds or ISO 8601 text to int64 seconds since 1970 UTC; 0 for what is neither, or not after 1970.
+
+    Only digits (with or without a fraction, which is cut off) are unix seconds; a date has dashes.
+    """
+    text = text.str.strip()
+    is_number = text.str.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?").astype(bool)
+    value = np.zeros(len(text), dtype=np.int64)
+    number = pd.to_numeric(text[is_number]).to_numpy(dtype=np.float64)
+    value[is_number] = np.where(number <= LAST_SECOND, number, 0)
+    moment = pd.to_datetime(text[~is_number], format="ISO8601", utc=True, errors="coerce").dt.as_unit("s")
+    value[~is_number] = np.where(moment.isna(), 0, moment.astype(np.int64))
+    return pd.Series(np.maximum(value, 0), index=text.index)
+
+
+def _check_images(items: Rows, folder: Path) -> tuple[pd.DataFrame, dict, dict]:
+    """Items with `image` None where the picture cannot be used, the account of that, and examples."""
+    names = items.frame["image"]
+    reasons = problems(folder, names)
+    usable = (names != "") & reasons.isna()
+    image = names.map(lambda name: normalise(name) if name else None).astype(object).where(usable, None)
+    unusable = {reason: int(count) for reason, count in reasons.value_counts().sort_index().items()}
+    examples = {reason: names[reasons == reason].head(EXAMPLES).tolist() for reason in unusable}
+    account = {"listed": int((names != "").sum()), "usable": int(usable.sum()), "unusable": unusable}
+    return items.frame.assign(image=image), account, examples
