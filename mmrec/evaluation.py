@@ -1,0 +1,100 @@
+"""Ranks of the true next items, and the measures made of them. Uses scores alone: any model, any source of scores.
+
+The rank of a target is 1 + the number of other candidates that score at least as high: a tie counts against the
+target, so a model that cannot tell items apart gets no credit. Three protocols differ in the candidates:
+
+- `full_unseen`: the whole catalogue without the user's earlier items. The primary one.
+- `full_all`: the whole catalogue.
+- `sampled_100`: the target among the items drawn as negatives (100 unless params.yaml says otherwise). For
+  comparison with older papers only: it can reverse the order of models (Krichene and Rendle 2020).
+
+Letters: B batch, V items, n negatives, M earlier items.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mmrec.sequences import Sequences, questions
+
+PROTOCOLS = ("full_unseen", "full_all", "sampled_100")
+BATCH = 512  # users scored at once
+
+
+class EvaluationError(ValueError):
+    """Scores that cannot be ranked."""
+
+
+def target_ranks(
+    scores: Tensor, targets: Tensor, negatives: Tensor, seen: Tensor, seen_row: Tensor
+) -> dict[str, Tensor]:
+    """Rank of each target under the three protocols, in one pass over the scores.
+
+    Args:
+        scores: (B, V), column j for item j + 1. targets: (B,) items. negatives: (B, n) items, without the target.
+        seen: (M,) earlier items of all users, no target among them. seen_row: (M,) whose each one is.
+
+    Returns:
+        protocol -> (B,) int64 from 1.
+
+    Raises:
+        EvaluationError: a score is NaN.
+    """
+    if scores.isnan().any():
+        raise EvaluationError("a score is NaN: the model has diverged or its input is broken")
+    own = scores.gather(1, targets[:, None] - 1)  # (B, 1)
+    full_all = (scores >= own).sum(1)  # the target itself supplies the 1
+    seen_above = scores[seen_row, seen - 1] >= own[seen_row, 0]
+    full_unseen = full_all - torch.zeros_like(full_all).index_add_(0, seen_row, seen_above.long())
+    sampled = 1 + (scores.gather(1, negatives - 1) >= own).sum(1)
+    return {"full_unseen": full_unseen, "full_all": full_all, "sampled_100": sampled}
+
+
+def evaluate(
+    score: Callable[[Tensor, Tensor], Tensor], sequences: Sequences, split: str, max_length: int
+) -> pd.DataFrame:
+    """Ask every user of a split.
+
+    Args:
+        score: items (B, T), lengths (B,) -> scores (B, V).
+
+    Returns:
+        One row a user, ordered by user: `user` and a rank for each protocol, int64.
+    """
+    tables = []
+    for question in questions(sequences, split, max_length, BATCH):
+        ranks = target_ranks(
+            score(question.items, question.lengths),
+            question.targets,
+            sequences.negatives[question.users],
+            question.seen,
+            question.seen_row,
+        )
+        tables.append(torch.stack([question.users, *(ranks[protocol] for protocol in PROTOCOLS)], 1))
+    table = torch.cat(tables).cpu().numpy()
+    return pd.DataFrame(table[table[:, 0].argsort()], columns=["user", *PROTOCOLS])
+
+
+def gains(rank: np.ndarray, metric: str, k: int | None = None) -> np.ndarray:
+    """What each rank earns, 0..1; a metric's value is the mean over users.
+
+    With one right answer: hr = [rank <= k], ndcg = [rank <= k] / log2(rank + 1), mrr = 1 / rank (no k).
+
+    Raises:
+        ValueError: another metric.
+    """
+    if metric == "hr":
+        return (rank <= k).astype(float)
+    if metric == "ndcg":
+        return np.where(rank <= k, 1 / np.log2(rank + 1), 0)
+    if metric == "mrr":
+        return 1 / rank
+    raise ValueError(f"no metric {metric!r}; one of hr, ndcg, mrr")
+
+
+def measures(ks: tuple[int, ...]) -> list[tuple[str, int | None]]:
+    """Every (metric, k) that is reported."""
+    return [(metric, k) for metric in ("hr", "ndcg") for k in ks] + [("mrr", None)]

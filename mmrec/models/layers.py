@@ -1,0 +1,138 @@
+"""The block that every attention model here shares.
+
+Letters: B batch, T time, D width of the id stream, S streams, D_s width of stream s, H heads, L longest sequence.
+Sequences are padded on the right, so the causal mask alone keeps padding out of every real position.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INITIAL_STD = 0.02
+
+
+def initialise(module: nn.Module) -> None:
+    """Normal weights of standard deviation 0.02, zero biases: BERT's, used by every model through `apply`."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """(T, T) bool; row i may look at columns 0..i."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+class ScoreFusion(nn.Module):
+    """One attention score from those of S streams, by `concat` or `gate` (DIF-SR, Xie et al. 2022, section 4.2).
+
+    Both read whole score rows, so the future must be gone from the rows before they are read: the original masks
+    after fusion, and lets later items reach earlier outputs.
+    """
+
+    def __init__(self, *, kind: str, streams: int, max_length: int):
+        super().__init__()
+        self.kind = kind
+        if kind == "concat":
+            self.mix = nn.Linear(streams * max_length, max_length)
+        elif kind == "gate":
+            self.energy_in = nn.Linear(max_length, max_length)
+            self.energy_out = nn.Linear(max_length, 1)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """(B, H, S, T, T) causal score rows, 0 in the future -> (B, H, T, T)."""
+        if self.kind == "sum":
+            return scores.sum(2)
+        streams, length = scores.shape[2], scores.shape[-1]
+        if self.kind == "concat":
+            longest = self.mix.out_features
+            weight = self.mix.weight.view(longest, streams, longest)[:length, :, :length]
+            return torch.einsum("bhsij,ksj->bhik", scores, weight) + self.mix.bias[:length]
+        energy = F.linear(scores, self.energy_in.weight[:, :length], self.energy_in.bias)
+        gate = self.energy_out(energy.relu()).softmax(dim=2)  # (B, H, S, T, 1)
+        return (gate * scores).sum(2)
+
+
+class StreamAttention(nn.Module):
+    """Causal self-attention whose scores come from several streams and whose values come from the first alone.
+
+    Each stream s has its own Q_s, K_s. With `sum`, sum_s Q_s K_s^T = [Q_1; Q_2; ..] [K_1; K_2; ..]^T: one fused
+    attention over concatenated heads, no score matrix in memory. `explicit=True` computes the same the long way: the
+    reference, the way of the other fusions, and the only one that can return weights.
+    """
+
+    def __init__(self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int):
+        super().__init__()
+        dim = stream_dims[0]
+        self.heads = heads
+        self.scale = 1 / math.sqrt(dim // heads)
+        self.dropout = dropout
+        self.query = nn.ModuleList(nn.Linear(d, d) for d in stream_dims)
+        self.key = nn.ModuleList(nn.Linear(d, d) for d in stream_dims)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.fusion = ScoreFusion(kind=fusion, streams=len(stream_dims), max_length=max_length)
+
+    def forward(self, streams: list[Tensor], explicit: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Attend.
+
+        Args:
+            streams: S tensors (B, T, D_s); the first, of width D, also gives the values.
+
+        Returns:
+            output (B, T, D); and, when explicit, fused weights (B, H, T, T) and each stream's scaled scores
+            (B, H, S, T, T).
+        """
+        queries = [self._heads(project(x)) for project, x in zip(self.query, streams, strict=True)]
+        keys = [self._heads(project(x)) for project, x in zip(self.key, streams, strict=True)]
+        values = self._heads(self.value(streams[0]))  # (B, H, T, D/H)
+        dropout = self.dropout if self.training else 0.0
+        if self.fusion.kind == "sum" and not explicit:
+            attended = F.scaled_dot_product_attention(
+                torch.cat(queries, -1), torch.cat(keys, -1), values, dropout_p=dropout, is_causal=True, scale=self.scale
+            )
+            return self._join(attended), None, None
+        mask = causal_mask(values.shape[2], values.device)
+        scores = torch.stack([q @ k.transpose(-1, -2) for q, k in zip(queries, keys, strict=True)], dim=2)
+        scores = scores.where(mask, 0)  # before any fusion that mixes key positions
+        fused = (self.fusion(scores) * self.scale).masked_fill(~mask, -math.inf)
+        weights = fused.softmax(-1)
+        return self._join(F.dropout(weights, dropout) @ values), weights, scores * self.scale
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, D) -> (B, H, T, D/H)
+
+    def _join(self, x: Tensor) -> Tensor:
+        return self.out(x.transpose(1, 2).flatten(2))  # (B, H, T, D/H) -> (B, T, D)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with dropout, residual and norm after it (post-norm, GELU, inner width 4 D)."""
+
+    def __init__(self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int):
+        super().__init__()
+        dim = stream_dims[0]
+        self.attention = StreamAttention(
+            stream_dims=stream_dims, heads=heads, dropout=dropout, fusion=fusion, max_length=max_length
+        )
+        self.attention_norm = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, others: list[Tensor], explicit: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """x (B, T, D) the id stream, others (B, T, D_s) -> the new id stream, and what `StreamAttention` shows."""
+        attended, weights, scores = self.attention([x, *others], explicit)
+        x = self.attention_norm(x + self.dropout(attended))
+        x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return x, weights, scores
+
+
+def last(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """The state at each sequence's last real position: (B, T, D), (B,) -> (B, D)."""
+    return hidden[torch.arange(len(lengths), device=hidden.device), lengths - 1]

@@ -1,0 +1,96 @@
+"""How sure a number is: intervals over seeds, paired comparisons over users and seeds, many comparisons at once.
+
+Letters: S seeds, U users, R resamples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 10_000
+SEED = 20240527  # of the resampling: the same intervals every time
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference of means, its 95 % interval and two-sided p-value."""
+
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    users: int
+    seeds: int
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean over seeds and its Student interval.
+
+    Args:
+        values: (S,).
+
+    Returns:
+        mean, low, high; with one seed the interval is nan, for one run says nothing of the next.
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+    """Mean of ours - theirs, paired over users, with a percentile bootstrap over users and over seeds.
+
+    Users are paired: both models answer the same questions. Seeds are drawn for each model by itself, since seed 3 of
+    one has nothing in common with seed 3 of the other. p = twice the smaller share of resamples on either side of 0,
+    counting 0 on both, each share with one added to numerator and denominator.
+
+    Args:
+        ours, theirs: (S, U) gains of the same users; S may differ.
+    """
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"not the same users: {ours.shape[1]} and {theirs.shape[1]}")
+    generator = np.random.default_rng(seed)
+    users = ours.shape[1]
+    stacked = np.vstack([ours, theirs])  # (S1 + S2, U)
+    drawn = np.empty(resamples)
+    rows = max(1, 2**24 // users)  # bounded memory, whatever U is
+    for begin in range(0, resamples, rows):
+        count = min(rows, resamples - begin)
+        times = generator.multinomial(users, np.full(users, 1 / users), size=count)  # (R, U) how often each user
+        means = times @ stacked.T / users  # (R, S1 + S2)
+        drawn[begin : begin + count] = _of_drawn_seeds(means[:, : len(ours)], generator) - _of_drawn_seeds(
+            means[:, len(ours) :], generator
+        )
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    below, above = (1 + (drawn <= 0).sum()) / (1 + resamples), (1 + (drawn >= 0).sum()) / (1 + resamples)
+    return Comparison(
+        difference=float(ours.mean() - theirs.mean()),
+        ci_low=float(low),
+        ci_high=float(high),
+        p_value=float(min(1, 2 * min(below, above))),
+        users=users,
+        seeds=min(len(ours), len(theirs)),
+    )
+
+
+def _of_drawn_seeds(means: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(R, S) -> (R,): each row's mean over S columns drawn with replacement."""
+    picks = generator.integers(0, means.shape[1], means.shape)
+    return np.take_along_axis(means, picks, axis=1).mean(1)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p-values adjusted for a family of comparisons (Holm 1979): reject those below 0.05, err at most 5 % of times.
+
+    Args:
+        p_values: (n,).
+    """
+    p_values = np.asarray(p_values, float)
+    order = p_values.argsort(kind="stable")
+    scaled = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted

@@ -1,0 +1,144 @@
+"""Training one model: epochs, validation, early stopping, and a checkpoint from which it goes on to the same bits."""
+
+import math
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmrec.config import Training
+from mmrec.evaluation import evaluate, gains
+from mmrec.files import atomic
+from mmrec.progress import report
+from mmrec.sequences import Sequences, training_batches
+
+SELECTION = ("full_unseen", "ndcg", 10)  # what early stopping watches on the validation users
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stopped."""
+
+
+def _generators(batches: torch.Generator) -> dict[str, torch.Tensor]:
+    states = {"batches": batches.get_state(), "cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_generators(states: dict[str, torch.Tensor], batches: torch.Generator) -> None:
+    batches.set_state(states["batches"])
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def fit(
+    model: nn.Module,
+    sequences: Sequences,
+    training: Training,
+    *,
+    max_length: int,
+    seed: int,
+    checkpoint: Path,
+    label: str = "",
+) -> list[dict[str, float]]:
+    """Train until validation NDCG@10 has not risen for `patience` epochs; the model ends with its best weights.
+
+    After every epoch everything that the rest depends on is written to `checkpoint`. Where that file exists, training
+    goes on from it and ends with the same bits as if it had never stopped.
+
+    Args:
+        model: on the device of `sequences`; built after `torch.manual_seed(seed)`, whose stream dropout goes on with.
+        seed: of the order of batches.
+        checkpoint: file; its folder exists.
+        label: what progress lines begin with.
+
+    Returns:
+        The curve: a row an epoch with `epoch`, the mean of each part of the loss, and `valid_ndcg_10`.
+
+    Raises:
+        TrainingError: the loss is NaN or infinite.
+    """
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.999)
+    )
+    batches = torch.Generator().manual_seed(seed)
+    curve: list[dict[str, float]] = []
+    best = deepcopy(model.state_dict())
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=sequences.items.device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        _restore_generators({name: value.cpu() for name, value in state["generators"].items()}, batches)
+        best, curve = state["best"], state["curve"]
+
+    begun, begun_at = time.monotonic(), len(curve)
+    while not finished(curve, training):
+        row = {"epoch": len(curve) + 1.0, **_epoch(model, optimiser, sequences, training, max_length, batches)}
+        if not math.isfinite(row["total"]):
+            raise TrainingError(f"{label}: the loss is {row['total']} in epoch {len(curve) + 1}; lower learning_rate")
+        model.eval()
+        protocol, metric, k = SELECTION
+        ranks = evaluate(model.score, sequences, "valid", max_length)
+        row["valid_ndcg_10"] = float(gains(ranks[protocol].to_numpy(), metric, k).mean())
+        curve.append(row)
+        if best_epoch(curve) == len(curve):
+            best = deepcopy(model.state_dict())
+        state = {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "generators": _generators(batches),
+            "best": best,
+            "curve": curve,
+        }
+        with atomic(checkpoint) as path:
+            torch.save(state, path)
+        pace = (time.monotonic() - begun) / (len(curve) - begun_at)
+        left = pace * min(training.epochs - len(curve), training.patience - (len(curve) - best_epoch(curve)))
+        report(
+            f"{label}: epoch {len(curve)}, loss {row['total']:.4f}, validation ndcg@10 {row['valid_ndcg_10']:.4f}, "
+            f"best in epoch {best_epoch(curve)}; {pace:.1f} s an epoch, stops in {left:.0f} s unless it improves"
+        )
+    model.load_state_dict(best)
+    model.eval()
+    return curve
+
+
+def best_epoch(curve: list[dict[str, float]]) -> int:
+    """The first epoch (from 1) with the highest validation NDCG@10."""
+    values = [row["valid_ndcg_10"] for row in curve]
+    return values.index(max(values)) + 1
+
+
+def finished(curve: list[dict[str, float]], training: Training) -> bool:
+    """Whether the budget is spent or the patience is."""
+    return bool(curve) and (len(curve) >= training.epochs or len(curve) - best_epoch(curve) >= training.patience)
+
+
+def _epoch(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    sequences: Sequences,
+    training: Training,
+    max_length: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """One pass over the training parts; the mean over steps of each part of the loss."""
+    model.train()
+    sums: dict[str, torch.Tensor] = {}
+    steps = 0
+    for items, targets in training_batches(sequences, max_length, training.batch_size, generator):
+        parts = model.loss(items, targets)
+        optimiser.zero_grad()
+        parts["total"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+        optimiser.step()
+        steps += 1
+        for name, value in parts.items():  # summed on the device: reading a number would make every step wait
+            sums[name] = sums.get(name, 0) + value.detach()
+    if not steps:
+        raise TrainingError("no user has two training interactions: there is nothing to learn from")
+    return {name: float(value) / steps for name, value in sums.items()}

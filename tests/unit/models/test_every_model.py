@@ -1,0 +1,183 @@
+"""Laws that hold for every attention model: SASRec, and MAF with each fusion and each way of positions."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+ITEMS, LONGEST = 20, 8  # of the models that conftest makes
+
+SHAPE = (5, LONGEST)
+
+
+def random_items(seed, shape=SHAPE):
+    return torch.randint(1, ITEMS + 1, shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- causality ---------------------------------------------------------------------------------------------------
+
+
+# Features are projected once for each different item of a batch, and the last bits of a product depend on how many rows
+# it has. With these rows in the batch the different items are always all items, and equal must mean equal to the bit.
+EVERYTHING = (torch.arange(3 * LONGEST) % ITEMS + 1).view(3, LONGEST)
+
+
+@pytest.mark.parametrize("kept", range(1, LONGEST))
+@torch.no_grad()
+def test_the_future_changes_no_bit_of_the_past(model, kept):
+    items = random_items(0)
+    before = model(torch.cat([items, EVERYTHING]))[:5, :kept]
+    for seed in range(1, 6):
+        changed = torch.cat([items[:, :kept], random_items(seed)[:, kept:]], 1)
+        assert torch.equal(model(torch.cat([changed, EVERYTHING]))[:5, :kept], before)
+        torch.testing.assert_close(model(changed)[:, :kept], before, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_past_does_change_the_future(model):
+    items = random_items(0)
+    before = model(items)
+    changed = items.clone()
+    changed[:, 0] = items[:, 0] % ITEMS + 1
+    assert ((model(changed) - before).abs().amax(2) > 1e-4).all()
+
+
+@torch.no_grad()
+def test_order_matters(model):
+    items = random_items(0)
+    turned = torch.cat([items[:, :-1].flip(1), items[:, -1:]], 1)
+    assert ((model(turned) - model(items))[:, -1].abs().amax(1) > 1e-4).all()
+
+
+# --- padding and batches -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_more_padding_leaves_real_positions_as_they_are(model):
+    items = random_items(0, (5, 4))
+    padded = torch.nn.functional.pad(items, (0, 3))
+    torch.testing.assert_close(model(padded)[:, :4], model(items), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_batch_of_different_lengths_scores_as_one_by_one(model):
+    lengths = torch.tensor([1, 3, 8, 5, 2])
+    items = random_items(0).where(torch.arange(LONGEST) < lengths[:, None], 0)
+    together = model.score(items, lengths)
+    alone = [model.score(items[[row], :n], lengths[[row]]) for row, n in enumerate(lengths.tolist())]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_scores_have_a_column_an_item_and_do_not_move_by_themselves(model):
+    items, lengths = random_items(0), torch.full((5,), LONGEST)
+    scores = model.score(items, lengths)
+    assert scores.shape == (5, ITEMS)
+    assert torch.equal(scores, model.score(items, lengths))
+
+
+def test_in_training_dropout_moves_the_loss_and_in_evaluation_it_does_not(make_model):
+    model = make_model(dropout=0.5)
+    items, targets = random_items(0), random_items(1)
+    quiet = {model.loss(items, targets)["total"].item() for _ in range(3)}
+    model.train()
+    loud = {model.loss(items, targets)["total"].item() for _ in range(3)}
+    assert (len(quiet), len(loud)) == (1, 3)
+
+
+# --- loss --------------------------------------------------------------------------------------------------------
+
+
+def test_padding_is_no_part_of_the_loss(model):
+    items, targets = random_items(0, (3, 4)), random_items(1, (3, 4))
+    padded = [torch.nn.functional.pad(x, (0, 3)) for x in (items, targets)]
+    for part, value in model.loss(items, targets).items():
+        torch.testing.assert_close(model.loss(*padded)[part], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_the_next_item_is_cross_entropy_of_the_scores(model):
+    items, targets = random_items(0, (3, 4)), random_items(1, (3, 4))
+    scores = torch.stack([model.score(items[:, : n + 1], torch.full((3,), n + 1)) for n in range(4)], 1)
+    parts = model.loss(items, targets)
+    expected = torch.nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten() - 1)
+    torch.testing.assert_close(parts.get("id", parts["total"]), expected)
+
+
+def test_every_parameter_learns(make_model):
+    model = make_model(dropout=0.0).train()
+    items, targets = random_items(0), random_items(1)
+    model.loss(items, targets)["total"].backward()
+    size = {name: parameter.grad.abs().max().item() for name, parameter in model.named_parameters()}
+    idle = {name for name, value in size.items() if value < 1e-7}
+    fusion = getattr(model.blocks[0].attention.fusion, "kind", "sum")
+    # A key bias adds the same to all scores of a row, which softmax takes out again, unless the fusion mixes positions;
+    # the gate's last bias adds the same to the energies of all streams.
+    expected = [name for name in size if fusion == "sum" and ".key." in name and name.endswith("bias")]
+    expected += [name for name in size if name.endswith("energy_out.bias")]
+    assert idle == set(expected)
+
+
+def test_ten_sequences_are_learned_by_heart(make_model):
+    model = make_model(seed=1, spread=0.0, layers=1).train()
+    items = torch.stack([torch.randperm(ITEMS, generator=torch.Generator().manual_seed(s))[:6] + 1 for s in range(10)])
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-2)
+    for _ in range(100):
+        optimiser.zero_grad()
+        model.loss(items[:, :-1], items[:, 1:])["total"].backward()
+        optimiser.step()
+    model.eval()
+    # From the second item on: what follows one item alone is ambiguous where two sequences begin alike.
+    right = [
+        (model.score(items[:, :n], torch.full((10,), n)).argmax(1) + 1 == items[:, n]).float().mean()
+        for n in range(2, 6)
+    ]
+    assert torch.stack(right).mean() >= 0.95
+
+
+# --- on disk -----------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_it_gives_the_same_scores(make_model, tmp_path):
+    model, other = make_model(seed=0), make_model(seed=1)
+    items, lengths = random_items(0), torch.full((5,), LONGEST)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    assert not torch.equal(other.score(items, lengths), model.score(items, lengths))
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(other.score(items, lengths), model.score(items, lengths))
+
+
+def test_features_are_not_saved_with_the_weights(model):
+    assert not [name for name in model.state_dict() if name.endswith(("_features", "_present"))]
+
+
+# --- names of items mean nothing ---------------------------------------------------------------------------------
+
+
+def permuted(model, order):
+    """The same model in a shop where item i is called order[i]."""
+    other = deepcopy(model)
+    with torch.no_grad():
+        other.item.weight[order] = model.item.weight
+        for name, tensor in model.named_buffers():
+            other.get_buffer(name)[order] = tensor
+    return other
+
+
+@settings(max_examples=10)
+@given(st.permutations(range(1, ITEMS + 1)))
+def _check_permutation(model, names):
+    order = torch.tensor([0, *names])
+    items, targets, lengths = random_items(0), random_items(1), torch.full((5,), LONGEST)
+    other = permuted(model, order)
+    scores = model.score(items, lengths)
+    found = other.score(order[items], lengths)
+    torch.testing.assert_close(found[:, order[1:] - 1], scores, rtol=0, atol=1e-5)
+    for part, value in model.loss(items, targets).items():
+        torch.testing.assert_close(other.loss(order[items], order[targets])[part], value)
+
+
+def test_calling_items_otherwise_permutes_their_scores(model):
+    _check_permutation(model)

@@ -1,0 +1,229 @@
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmrec.models.maf import ModalityEncoder
+
+ITEMS, LONGEST = 20, 8  # of the models that conftest makes
+MODALITIES = ("image", "text", "category")
+NO_WEIGHTS = dict.fromkeys(MODALITIES, 0.0)
+
+
+def random_items(seed, shape=(5, LONGEST)):
+    return torch.randint(1, ITEMS + 1, shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- with everything off it is SASRec ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_without_modalities_heads_and_a_stream_of_positions_it_is_sasrec(make_maf, make_sasrec, train):
+    maf = make_maf(modalities=(), position="added", weights=NO_WEIGHTS, dropout=0.5).train(train)
+    sasrec = make_sasrec(seed=1, dropout=0.5).train(train)
+    sasrec.load_state_dict(maf.state_dict(), strict=True)
+    items, targets = random_items(0), random_items(1)
+    found = []
+    for model in (maf, sasrec):
+        torch.manual_seed(0)  # of dropout
+        loss = model.loss(items, targets)["total"]
+        found.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_they_begin_with_the_same_weights(make_maf, make_sasrec):
+    maf = make_maf(seed=3, spread=0, modalities=(), position="added", weights=NO_WEIGHTS)
+    sasrec = make_sasrec(seed=3, spread=0)
+    for (name, ours), (_, theirs) in zip(maf.state_dict().items(), sasrec.state_dict().items(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+# --- fast and explicit -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", ["stream", "added"])
+def test_the_fast_sum_agrees_with_the_explicit_one(make_maf, position):
+    model = make_maf(position=position)
+    items = random_items(0)
+    x, others = model._streams(items)
+    for block in model.blocks:
+        x, _, _ = block(x, others, explicit=True)
+    torch.testing.assert_close(model(items), x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concat", "gate"])
+def test_attention_shows_every_layer_and_stream(make_maf, fusion):
+    model = make_maf(fusion=fusion)
+    weights, scores = model.attention(random_items(0, (3, 5)))
+    assert model.streams == ["item", "position", *MODALITIES]
+    assert weights.shape == (2, 3, 2, 5, 5)
+    assert scores.shape == (2, 3, 2, 5, 5, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 2, 5))
+    assert (weights.triu(1) == 0).all()
+
+
+def test_shown_scores_stand_in_the_order_of_the_streams(make_maf):
+    for modality in ("item", "position", *MODALITIES):
+        model = make_maf(layers=1)
+        number = model.streams.index(modality)
+        with torch.no_grad():
+            model.blocks[0].attention.query[number].weight.zero_()
+            model.blocks[0].attention.query[number].bias.zero_()
+        silent = (model.attention(random_items(0))[1].abs().amax(dim=(0, 1, 2, 4, 5)) == 0).tolist()
+        assert [name for name, is_silent in zip(model.streams, silent, strict=True) if is_silent] == [modality]
+
+
+def test_positions_added_are_no_stream(make_maf):
+    assert make_maf(position="added", modalities=("text",)).streams == ["item", "text"]
+
+
+# --- modalities --------------------------------------------------------------------------------------------------
+
+
+def with_features(model, modality, matrix):
+    other = deepcopy(model)
+    other.get_buffer(f"{modality}_features").copy_(matrix)
+    return other
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_what_an_item_lacks_is_never_looked_at(make_maf, modality):
+    model = make_maf()
+    features, present = model._features(modality)
+    other = with_features(model, modality, torch.where(present[:, None], features, 1 - features))
+    items, targets, lengths = random_items(0), random_items(1), torch.full((5,), LONGEST)
+    assert (~present[items]).any() and (~present[targets]).any()
+    assert torch.equal(other.score(items, lengths), model.score(items, lengths))
+    before, after = model.loss(items, targets), other.loss(items, targets)
+    assert {part: value.item() for part, value in after.items()} == {part: value.item() for part, value in before.items()}
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_what_an_item_has_matters(make_maf, modality):
+    model = make_maf(weights=NO_WEIGHTS)
+    features, present = model._features(modality)
+    other = with_features(model, modality, torch.where(present[:, None], 1 - features, features))
+    lengths = torch.full((5,), LONGEST)
+    change = (other.score(random_items(0), lengths) - model.score(random_items(0), lengths)).abs().amax(1)
+    assert (change > 1e-4).all()
+
+
+def test_items_that_lack_a_modality_share_one_learned_vector():
+    torch.manual_seed(0)
+    encoder = ModalityEncoder(3, 4)
+    features, present = torch.randn(5, 3), torch.tensor([False, True, False, True, False])
+    found = encoder(torch.tensor([[1, 2, 0], [3, 4, 1]]), features, present)
+    lacking = torch.tensor([[False, True, True], [False, True, False]])
+    assert (found[lacking] == encoder.missing).all()
+    assert (found[~lacking] != encoder.missing).all()
+    assert encoder.missing.requires_grad and encoder.missing.abs().min() > 0
+
+
+def test_an_item_is_encoded_by_its_own_features_wherever_it_stands():
+    torch.manual_seed(0)
+    encoder = ModalityEncoder(3, 4)
+    features, present = torch.randn(7, 3), torch.ones(7, dtype=torch.bool)
+    items = torch.tensor([[6, 2, 2], [5, 1, 6]])
+    each = torch.stack([torch.stack([encoder.norm(encoder.project(features[i])) for i in row]) for row in items])
+    torch.testing.assert_close(encoder(items, features, present), each)
+
+
+def test_a_modality_without_a_stream_may_still_have_a_head(make_maf):
+    model = make_maf(modalities=(), weights=NO_WEIGHTS | {"text": 1.0})
+    assert (list(model.encoders), list(model.heads)) == ([], ["text"])
+    assert set(model.loss(random_items(0), random_items(1))) == {"total", "id", "text"}
+
+
+def test_a_modality_that_the_data_set_lacks_has_no_head(make_maf, make_features):
+    features = {"text": make_features(ITEMS)["text"]}
+    model = make_maf(features=features, modalities=("text",))
+    assert list(model.heads) == ["text"]
+    assert torch.isfinite(model.loss(random_items(0), random_items(1))["total"])
+
+
+# --- the loss ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regression", ["cosine", "mse"])
+def test_the_total_is_the_weighted_sum_of_its_parts(make_maf, regression):
+    weights = {"image": 0.5, "text": 2.0, "category": 3.0}
+    parts = make_maf(weights=weights, regression=regression).loss(random_items(0), random_items(1))
+    total = parts["id"] + sum(weight * parts[modality] for modality, weight in weights.items())
+    torch.testing.assert_close(parts["total"], total)
+    assert set(parts) == {"total", "id", *MODALITIES}
+
+
+def test_a_weight_scales_its_part_of_the_gradient(make_maf):
+    models = [make_maf(weights=NO_WEIGHTS | {"image": weight}) for weight in (1.0, 3.0)]
+    gradients = []
+    for model in models:
+        loss = model.loss(random_items(0), random_items(1))["total"]
+        gradients.append(torch.autograd.grad(loss, model.heads["image"].weight)[0])
+    torch.testing.assert_close(gradients[1], 3 * gradients[0])
+
+
+@pytest.mark.parametrize("regression", ["cosine", "mse"])
+def test_heads_predict_the_features_of_the_next_item(make_maf, regression):
+    model = make_maf(regression=regression)
+    items, targets = random_items(0, (2, 3)), random_items(1, (2, 3))
+    targets[0, 0] = 3  # an item that lacks images and has text
+    hidden, following = model(items).flatten(0, 1), targets.flatten()
+    parts = model.loss(items, targets)
+    for modality in ("image", "text"):
+        features, present = model._features(modality)
+        predicted, wanted = model.heads[modality](hidden), features[following]
+        if regression == "cosine":
+            each = 1 - F.cosine_similarity(predicted, wanted)
+        else:
+            each = (predicted - wanted).square().mean(1)
+        torch.testing.assert_close(parts[modality], each[present[following]].mean())
+    features, present = model._features("category")
+    chosen = present[following]
+    expected = F.binary_cross_entropy_with_logits(model.heads["category"](hidden)[chosen], features[following][chosen])
+    torch.testing.assert_close(parts["category"], expected)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_next_item_that_lacks_a_modality_adds_nothing_to_its_loss(make_maf, modality):
+    model = make_maf()
+    _, present = model._features(modality)
+    has, lacks = [torch.tensor([i for i in range(1, ITEMS + 1) if present[i] == on]) for on in (True, False)]
+    items, targets = random_items(0, (1, 4)), has[:4][None].clone()
+    alone = model.loss(items[:, :2], targets[:, :2])[modality]
+    targets[0, 2:] = lacks[:2]
+    torch.testing.assert_close(model.loss(items, targets)[modality], alone)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_where_no_next_item_has_a_modality_its_loss_is_0_and_all_gradients_finite(make_maf, modality):
+    model = make_maf()
+    _, present = model._features(modality)
+    lacks = torch.tensor([i for i in range(1, ITEMS + 1) if not present[i]])
+    parts = model.loss(random_items(0, (1, 4)), lacks[:4][None])
+    assert parts[modality].item() == 0
+    parts["total"].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+    assert (model.heads[modality].weight.grad == 0).all()
+
+
+# --- streams -----------------------------------------------------------------------------------------------------
+
+
+def test_the_other_streams_are_made_anew_from_items_and_not_from_layers(make_maf):
+    """Every layer sees the same other streams: with the id stream's attention cut off, layers cannot tell apart."""
+    model = make_maf()
+    _, others = model._streams(random_items(0))
+    seen = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
+    model(random_items(0))
+    assert len(seen) == 2
+    for streams in seen:
+        assert all(torch.equal(a, b) for a, b in zip(streams, others, strict=True))
+
+
+def test_widths_of_streams_may_differ(make_maf):
+    model = make_maf(dim=8, stream_dim=2)
+    assert model(random_items(0)).shape == (5, LONGEST, 8)
+    assert model.position.weight.shape == (LONGEST, 2)
