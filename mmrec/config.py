@@ -412,8 +412,8 @@ def load(path: Path) -> Config:
 class Paths:
     """Folders of the project. `MMREC_WORK` moves what is computed elsewhere, so that a check can start from nothing."""
 
-    root: Path  # holds params.yaml
-    work: Path  # holds data/ and .runs/
+    root: Path  # holds params.yaml and notebooks/
+    work: Path  # holds data/, .runs/ and reports/
 
     @classmethod
     def find(cls) -> "Paths":
@@ -446,7 +446,7 @@ class Paths:
 
     def reports(self, dataset: str) -> Path:
         """What people read, committed."""
-        return self.root / "reports" / dataset
+        return self.work / "reports" / dataset
 
     def figure(self, dataset: str, name: str) -> Path:
         """A picture of the reports."""

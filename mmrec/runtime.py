@@ -1,14 +1,17 @@
 """How arithmetic is done: device, threads, instruction set, determinism.
 
+`python -m mmrec.runtime COMMAND` starts any command, Jupyter say, with the arithmetic of the pipeline.
+
 The last bits of a float depend on the order of additions, which depends on the width of vector instructions and on
 the number of threads. Both are fixed, so that two machines agree.
 """
 
 import os
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from mmrec.config import Runtime
+from mmrec.config import Runtime, project
 
 if TYPE_CHECKING:
     import torch
@@ -45,12 +48,13 @@ def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
     if missing:
         warnings.warn(
             f"{', '.join(missing)} not set as in the pipeline: last bits may differ from the committed results. "
-            "Start notebooks through `python -m mmrec.notebook` or `make lab`.",
+            "Start with `make lab`, or put `python -m mmrec.runtime` before the command.",
             stacklevel=2,
         )
     torch.set_num_threads(threads or runtime.threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     if runtime.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(runtime.device)
@@ -59,3 +63,8 @@ def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
 def workers(runtime: Runtime, device: "torch.device") -> int:
     """How many runs go side by side: one on a GPU, else as many as there are cores for. No result depends on it."""
     return 1 if device.type == "cuda" else max(1, len(os.sched_getaffinity(0)) // runtime.threads)
+
+
+if __name__ == "__main__":
+    os.environ |= environment(project()[1].runtime)
+    os.execvp(sys.argv[1], sys.argv[1:])

@@ -1,4 +1,4 @@
-"""`python -m mmrec.sources fetch DATASET`: make or fetch the raw files of a data set of params.yaml."""
+"""`python -m mmrec.sources fetch DATASET` makes raw files; `... available` lists the data sets that can be run here."""
 
 import argparse
 import sys
@@ -8,18 +8,27 @@ from mmrec.sources import SourceError, fetch
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Ends with 1 and one line where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m mmrec.sources", description="Raw files of a data set.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="make them in data/raw/DATASET").add_argument("dataset", metavar="DATASET")
-    dataset = parser.parse_args(arguments).dataset
+    commands.add_parser("available", help="data sets whose raw files are there or can be made")
+    chosen = parser.parse_args(arguments)
     try:
-        paths = config.Paths.find()
-        datasets = config.load(paths.root / "params.yaml").datasets
-        if dataset not in datasets:
-            raise config.ConfigError(f"params.yaml has no data set {dataset!r}; one of {', '.join(datasets)}")
-        fetch(datasets[dataset].source, paths.raw(dataset))
+        paths, settings = config.project()
+        if chosen.command == "available":
+            print("\n".join(name for name in settings.datasets if _available(settings, paths, name)))
+            return
+        if chosen.dataset not in settings.datasets:
+            known = ", ".join(settings.datasets)
+            raise config.ConfigError(f"params.yaml has no data set {chosen.dataset!r}; one of {known}")
+        fetch(settings.datasets[chosen.dataset].source, paths.raw(chosen.dataset))
     except (config.ConfigError, SourceError) as error:
         sys.exit(str(error))
+
+
+def _available(settings: config.Config, paths: config.Paths, name: str) -> bool:
+    return isinstance(settings.datasets[name].source, config.DemoSource) or paths.raw(name).exists()
 
 
 if __name__ == "__main__":

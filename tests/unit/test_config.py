@@ -148,10 +148,10 @@ WRONG = {
     "unknown group": ("false\n    models", "false\n    groups: [man]\n    models", ["blind.groups", "'man'", "'main'"]),
     "unknown model": ("{model: maf}", "{model: mof}", ["experiments.main.maf.model", "'mof'", "'maf'"]),
     "defaults of an unknown model": ("  maf:\n    dim", "  mof:\n    dim", ["models: no model 'mof'", "'maf'"]),
-    "experiment's override": ("{dim: 4}", "{dims: 4}", ["experiments.narrow.sasrec.options.dims: no such key", "'dim'"]),
+    "experiment's override": ("{dim: 4}", "{dims: 4}", ["narrow.sasrec.options.dims: no such key", "'dim'"]),
     "experiment's training": ("{epochs: 3}", "{epoch: 3}", ["narrow.sasrec.training.epoch: no such key", "'epochs'"]),
-    "experiment's value": ("{epochs: 3}", "{epochs: 0}", ["narrow.sasrec.training.epochs", "greater than or equal to 1"]),
-    "experiment's key": ("options: {dim", "option: {dim", ["experiments.narrow.sasrec.option: no such key", "'options'"]),
+    "experiment's value": ("{epochs: 3}", "{epochs: 0}", ["narrow.sasrec.training.epochs", "greater than or equal"]),
+    "experiment's key": ("options: {dim", "option: {dim", ["narrow.sasrec.option: no such key", "'options'"]),
     "data set's override": ("{dim: 16}", "{dims: 16}", ["blind.models.sasrec.dims: no such key", "'dim'"]),
     "data set's model": ("{sasrec: {dim", "{sasrecs: {dim", ["blind.models: no model 'sasrecs'", "'sasrec'"]),
     "data set's training": ("{epochs: 7}", "{epoch: 7}", ["blind.training.epoch: no such key", "'epochs'"]),
@@ -297,7 +297,12 @@ BY_MODALITY = {f"{modality}_weight" for modality in ("image", "text", "category"
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_setting_is_used_somewhere(kind):
     fields = {field.name for field in dataclasses.fields(kind)} - READ_BY_CONFIG - BY_MODALITY - {"kind"}
-    assert fields - _names_used() == set()
+    assert fields - _names_used() - {"redistributable"} == set()
+
+
+@pytest.mark.xfail(strict=True, reason="nothing asks yet: every data set's pictures are shown as small thumbnails")
+def test_whether_pictures_may_be_shown_is_asked_somewhere():
+    assert "redistributable" in _names_used()
 
 
 # --- folders -----------------------------------------------------------------------------------------------------
@@ -333,6 +338,7 @@ def test_what_is_computed_may_lie_elsewhere(project, tmp_path, monkeypatch):
         Path(f"/elsewhere/data/{stage}/x") for stage in ("raw", "interim", "processed", "results")
     }
     assert paths.runs == Path("/elsewhere/.runs")
+    assert paths.reports("x") == Path("/elsewhere/reports/x")
 
 
 def test_a_relative_elsewhere_is_the_same_from_every_folder(project, monkeypatch):

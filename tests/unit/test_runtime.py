@@ -17,7 +17,8 @@ def torch_as_it_was():
 
 
 def settings(**changes) -> config.Runtime:
-    return config.Runtime(**({"device": "cpu", "threads": 2, "encoder_threads": 1, "instruction_set": "portable"} | changes))
+    usual = {"device": "cpu", "threads": 2, "encoder_threads": 1, "instruction_set": "portable"}
+    return config.Runtime(**(usual | changes))
 
 
 def test_the_number_of_threads_reaches_every_library():

@@ -17,7 +17,7 @@ from mmrec.config import DemoSource
 from mmrec.sources.demo.catalogue import UNIT, Catalogue, squared_distance, stream, vectors
 
 REASONS = ("image", "text", "category", "popularity", "noise")
-SHARPNESS = 0.1
+SHARPNESS = 0.05
 MIN_LENGTH = 5  # items of a shopper; a smaller mean_length than this gives all of them this length
 OPENING = 1_704_067_200  # 2024-01-01 UTC
 HOUR, DAY = 3600, 86_400

@@ -33,7 +33,7 @@ def test_the_future_changes_no_bit_of_the_past(model, kept):
     for seed in range(1, 6):
         changed = torch.cat([items[:, :kept], random_items(seed)[:, kept:]], 1)
         assert torch.equal(model(torch.cat([changed, EVERYTHING]))[:5, :kept], before)
-        torch.testing.assert_close(model(changed)[:, :kept], before, rtol=0, atol=1e-6)
+        torch.testing.assert_close(model(changed)[:, :kept], before, rtol=0, atol=5e-6)
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def test_order_matters(model):
 def test_more_padding_leaves_real_positions_as_they_are(model):
     items = random_items(0, (5, 4))
     padded = torch.nn.functional.pad(items, (0, 3))
-    torch.testing.assert_close(model(padded)[:, :4], model(items), rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(padded)[:, :4], model(items), rtol=0, atol=5e-6)
 
 
 @torch.no_grad()

@@ -114,8 +114,9 @@ def scores_of(streams=3, length=T):
 
 
 def test_sum_adds():
-    scores = scores_of()
-    torch.testing.assert_close(ScoreFusion(kind="sum", streams=3, max_length=T)(scores), scores[:, :, 0] + scores[:, :, 1] + scores[:, :, 2])
+    one, two, three = scores_of().unbind(2)
+    fused = ScoreFusion(kind="sum", streams=3, max_length=T)(scores_of())
+    torch.testing.assert_close(fused, one + two + three)
 
 
 @pytest.mark.parametrize("length", [T, 4])

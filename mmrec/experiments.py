@@ -1,0 +1,312 @@
+"""From an experiment's name to its results: the grid of runs, and the store that keeps each run once.
+
+A run is (data set, experiment, seed). It lives in .runs/<key>, where the key is a hash of everything that determines
+its numbers: data, features, model, training, protocol, seed, code, torch, device. A run that exists is not run again;
+one that was interrupted goes on from its last epoch. Two experiments with the same settings share their runs.
+"""
+
+import ast
+import fcntl
+import hashlib
+import inspect
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmrec import config, evaluation, losses, runtime, sequences, training
+from mmrec.features import store
+from mmrec.files import atomic, sha256
+from mmrec.models import layers, maf, popularity, sasrec
+from mmrec.progress import report
+from mmrec.sequences import Sequences
+
+
+class Recommender(Protocol):
+    """What evaluation asks of a model."""
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """items (B, T), lengths (B,) -> (B, V), column j for item j + 1."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A prepared data set on a device, and the digests that name it."""
+
+    sequences: Sequences
+    features: dict[str, tuple[Tensor, Tensor]]  # modality -> standardised (V + 1, F), presence (V + 1,)
+    digests: dict[str, str]  # "sequences" and each modality -> SHA-256 of the file
+
+
+def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -> Data:
+    """Read data/processed/<dataset>."""
+    files = {"sequences": folder / "sequences.safetensors"}
+    files |= {modality: folder / "features" / f"{modality}.safetensors" for modality in modalities}
+    features = {}
+    for modality in modalities:
+        loaded = store.load(files[modality])
+        matrix = loaded.matrix if modality == "category" else store.standardise(loaded)
+        features[modality] = (matrix.to(device), loaded.mask.to(device))
+    return Data(
+        sequences=Sequences.load(files["sequences"]).to(device),
+        features=features,
+        digests={name: sha256(path) for name, path in files.items()},
+    )
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+MODULES = {config.Popularity: popularity, config.SASRec: sasrec, config.MAF: maf}
+
+
+def build(options: config.Model, data: Data, max_length: int) -> Recommender:
+    """A model with fresh weights from torch's global generator, on the data's device."""
+    n_items, device = data.sequences.n_items, data.sequences.items.device
+    if isinstance(options, config.Popularity):
+        return popularity.Popularity(training_items=data.sequences.training_items(), n_items=n_items)
+    settings = asdict(options)
+    if isinstance(options, config.SASRec):
+        return sasrec.SASRec(n_items=n_items, max_length=max_length, **settings).to(device)
+    weights = {modality: settings.pop(f"{modality}_weight") for modality in ("image", "text", "category")}
+    return maf.MAF(n_items=n_items, max_length=max_length, features=data.features, weights=weights, **settings).to(
+        device
+    )
+
+
+def _used_modalities(options: config.Model, data: Data) -> list[str]:
+    if not isinstance(options, config.MAF):
+        return []
+    heads = [modality for modality in data.features if getattr(options, f"{modality}_weight") > 0]
+    return sorted({*options.modalities, *heads})
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
+    """Everything that determines a run's numbers."""
+    neural = not isinstance(experiment.model, config.Popularity)
+    return {
+        "model": type(experiment.model).__name__,
+        "options": asdict(experiment.model),
+        "training": asdict(experiment.training) if neural else None,
+        "protocol": asdict(settings.protocol),
+        "seed": seed,
+        "data": {name: data.digests[name] for name in ["sequences", *_used_modalities(experiment.model, data)]},
+        "code": code_digest(MODULES[type(experiment.model)]),
+        "torch": torch.__version__,
+        "device": data.sequences.items.device.type,
+        "threads": settings.runtime.threads,
+        "instruction_set": settings.runtime.instruction_set,
+    }
+
+
+# Read at once: a file that is edited while runs go on is not the code that runs.
+SHARED = (layers, losses, sequences, training, evaluation, store, load_data, build)
+SOURCES = {part: inspect.getsource(part) for part in (*MODULES.values(), *SHARED)}
+
+
+def code_digest(model: Any) -> str:
+    """Of the code that determines a run of `model`, without comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    for part in (model, *SHARED):
+        tree = ast.parse(SOURCES[part])
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                if isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+                    node.body = body[1:] or [ast.Pass()]
+        digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()
+
+
+def run(
+    experiment: config.Experiment, seed: int, data: Data, settings: config.Config, runs: Path, label: str = ""
+) -> Path:
+    """Make sure that a run is in the store, and say where.
+
+    Its folder holds curve.csv, ranks.parquet (split, user, rank under each protocol), model.safetensors (neural
+    models), run.json (settings, commit, versions, device, seconds, peak memory), written last. Where another process
+    works on the same run, this one waits for it.
+    """
+    key = run_key(experiment, seed, data, settings)
+    folder = runs / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if not (folder / "run.json").exists():
+            report(f"{label}: {folder.name}")
+            _carry_out(experiment, seed, data, settings, folder, key, label)
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder; it goes with the process, however that ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _carry_out(
+    experiment: config.Experiment,
+    seed: int,
+    data: Data,
+    settings: config.Config,
+    folder: Path,
+    key: dict[str, Any],
+    label: str,
+) -> None:
+    begun = time.monotonic()
+    max_length = settings.protocol.max_length
+    torch.manual_seed(seed)
+    model = build(experiment.model, data, max_length)
+    if isinstance(model, torch.nn.Module):
+        curve = training.fit(
+            model,
+            data.sequences,
+            experiment.training,
+            max_length=max_length,
+            seed=seed,
+            checkpoint=folder / "checkpoint.pt",
+            label=label,
+        )
+        with atomic(folder / "curve.csv") as path:
+            pd.DataFrame(curve).astype({"epoch": int}).to_csv(path, index=False)
+        with atomic(folder / "model.safetensors") as path:
+            save_file(model.state_dict(), path)
+    tables = [
+        evaluation.evaluate(model.score, data.sequences, split, max_length).assign(split=split)
+        for split in ("valid", "test")
+    ]
+    with atomic(folder / "ranks.parquet") as path:
+        pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
+    about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(data)}
+    with atomic(folder / "run.json") as path:
+        path.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+    # Last: until run.json is there, a new start must find where to go on.
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _circumstances(data: Data) -> dict[str, Any]:
+    device = data.sequences.items.device
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    on_gpu = device.type == "cuda"
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device)
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def run_group(paths: config.Paths, settings: config.Config, dataset: str, group: str, device: torch.device) -> None:
+    """Run every experiment of a group with every seed, then gather what later stages read.
+
+    data/results/<dataset>/<group>/ gets ranks.parquet (experiment, seed, split, user, a rank for each protocol),
+    curves.csv (experiment, seed, epoch, ...) and models/<experiment>-<seed>.safetensors.
+    """
+    _data_once.cache_clear()  # the files may have changed since
+    grid = [(experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds]
+    tasks = [
+        (experiment, seed, f"[{number}/{len(grid)}] {dataset} {experiment.name} seed {seed}")
+        for number, (experiment, seed) in enumerate(grid, start=1)
+    ]
+    work = partial(_work, paths, settings, dataset, device)
+    side_by_side = min(runtime.workers(settings.runtime, device), len(tasks))
+    if side_by_side == 1:
+        finished = [work(task) for task in tasks]
+    else:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
+        with ProcessPoolExecutor(side_by_side, context, _begin_worker, (settings.runtime,)) as pool:
+            finished = list(pool.map(work, tasks))
+    folders = {(experiment.name, seed): folder for (experiment, seed), folder in zip(grid, finished, strict=True)}
+
+    results = paths.results(dataset) / group
+    with atomic(results / "ranks.parquet") as path:
+        _gather(folders, lambda folder: pd.read_parquet(folder / "ranks.parquet")).to_parquet(path, index=False)
+    trained = {key: folder for key, folder in folders.items() if (folder / "curve.csv").exists()}
+    with atomic(results / "curves.csv") as path:
+        _gather(trained, lambda folder: pd.read_csv(folder / "curve.csv")).to_csv(path, index=False)
+    for (name, seed), folder in trained.items():
+        with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
+            path.write_bytes((folder / "model.safetensors").read_bytes())
+
+
+def _begin_worker(settings: config.Runtime) -> None:
+    runtime.prepare(settings)
+    # A worker whose parent was killed must not go on beside the one that is started next.
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _work(
+    paths: config.Paths,
+    settings: config.Config,
+    dataset: str,
+    device: torch.device,
+    task: tuple[config.Experiment, int, str],
+) -> Path:
+    experiment, seed, label = task
+    data = _data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    return run(experiment, seed, data, settings, paths.runs, label)
+
+
+_data_once = lru_cache(maxsize=1)(load_data)  # a worker reads the data set once, not once a run
+
+
+def _gather(folders: dict[tuple[str, int], Path], read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    tables = []
+    for (name, seed), folder in folders.items():
+        table = read(folder)
+        table.insert(0, "experiment", name)
+        table.insert(1, "seed", seed)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["experiment", "seed"])
+
+
+def trained_model(
+    paths: config.Paths, settings: config.Config, dataset: str, group: str, name: str, seed: int, data: Data
+) -> Recommender:
+    """A finished neural model with its best weights, in evaluation mode."""
+    experiment = next(e for e in settings.resolve(dataset, group) if e.name == name)
+    model = build(experiment.model, data, settings.protocol.max_length)
+    model.load_state_dict(load_file(paths.results(dataset) / group / "models" / f"{name}-{seed}.safetensors"))
+    return model.eval()
+
+
+def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
+    """Settings of each experiment, a column each; blank: does not apply."""
+    settings = {
+        experiment.name: {"model": type(experiment.model).__name__}
+        | asdict(experiment.model)
+        | ({} if isinstance(experiment.model, config.Popularity) else asdict(experiment.training))
+        for experiment in experiments
+    }
+    names = dict.fromkeys(name for options in settings.values() for name in options)
+    shown = {experiment: [_shown(options.get(name, "")) for name in names] for experiment, options in settings.items()}
+    return pd.DataFrame(shown, index=list(names))
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

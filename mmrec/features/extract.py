@@ -1,0 +1,262 @@
+"""Encoders run over a catalogue: resumable, each distinct input once, joined back by row.
+
+The units of work are the distinct inputs (a picture's bytes, a text), in an order that their content alone decides,
+cut into shards of a few batches. A shard is computed as a whole and kept in the cache under the hash of its inputs,
+so that an interrupted run continues, and ends with the bits of one that was not.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import PIL
+import safetensors
+import safetensors.torch
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor
+
+from mmrec.config import Config, Modality
+from mmrec.features import FeatureError, image, text
+from mmrec.features.category import multi_hot
+from mmrec.features.store import Features, by_item
+from mmrec.files import atomic, sha256
+from mmrec.progress import Progress
+
+BATCHES_PER_SHARD = 8  # what a killed run computes again, at most
+BATCHES_AHEAD = 2  # decoded while the network computes; more would only hold memory
+DECODERS = min(16, os.cpu_count() or 1)  # threads: PIL lets go of the interpreter while it decodes
+
+# What can be wrong with a picture's bytes; a shard stores the position in this list.
+REASONS = ("", "truncated", "not decodable", "too large")
+
+Misses = dict[str, list[int]]
+
+
+def build_features(
+    config: Config,
+    dataset: str,
+    items: pd.DataFrame,
+    images: Path,
+    *,
+    root: Path,
+    cache: Path,
+    device: torch.device | str,
+) -> dict[Modality, Features]:
+    """Features of every modality that params.yaml switches on for a data set.
+
+    Args:
+        items: columns title, text, categories, image; row i is the item with index i + 1. The text of an item is its
+            `text`, or its `title` if that is empty.
+        images: the folder that paths in column `image` start from.
+        root: where relative paths in params.yaml start from.
+        cache: survives interrupted runs; may be deleted at any time.
+
+    Raises:
+        FeatureError: an encoder cannot be had, or no item at all has the modality.
+    """
+    spec = config.datasets[dataset]
+    features: dict[Modality, Features] = {}
+    if spec.image is not None:
+        encoder = image.build(config.encoders[spec.image], root, device)
+        paths = [images / path if isinstance(path, str) and path else None for path in items["image"]]
+        rows, present, misses = extract_images(encoder, paths, cache)
+        features["image"] = by_item(rows, present, _meta(encoder.identity, present, misses))
+    if spec.text is not None:
+        encoder = text.build(config.encoders[spec.text], root, device)
+        texts = [body.strip() or title.strip() for body, title in zip(items["text"], items["title"], strict=True)]
+        rows, present, misses = extract_texts(encoder, texts, cache)
+        features["text"] = by_item(rows, present, _meta(encoder.identity, present, misses))
+    if spec.category:
+        rows, vocabulary = multi_hot(list(items["categories"]))
+        present = rows.any(1)
+        meta = _meta({"name": "multi_hot"}, present, {}) | {"vocabulary": vocabulary}
+        features["category"] = by_item(rows, present, meta)
+    for modality, one in features.items():
+        if not one.mask.any():
+            off = "false" if modality == "category" else "null"
+            raise FeatureError(f"no item of {dataset} has {modality}: set datasets.{dataset}.{modality}: {off}")
+    return features
+
+
+def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str, Any]:
+    missed = {reason: len(rows) for reason, rows in misses.items()}
+    counts = {"items": len(present), "present": int(present.sum()), "misses": missed}
+    return {"encoder": identity, "counts": counts}
+
+
+def extract_images(
+    encoder: image.ImageEncoder, paths: Sequence[Path | None], cache: Path
+) -> tuple[Tensor, Tensor, Misses]:
+    """Encode pictures; each distinct file is decoded and encoded once.
+
+    Returns:
+        Matrix (n, d) float32 with zeros where there is no picture; presence (n,) bool; and, for paths whose picture
+        cannot be had, reason -> rows. A row whose path is None is absent, not missed.
+    """
+    rows: dict[str, list[int]] = {}
+    source: dict[str, Path] = {}
+    lost = []
+    for row, path in enumerate(paths):
+        if path is None:
+            continue
+        try:
+            unit = sha256(path)
+        except OSError:
+            lost.append(row)
+            continue
+        rows.setdefault(unit, []).append(row)
+        source[unit] = path
+    with warnings.catch_warnings():  # of odd files, counted below if they matter
+        warnings.filterwarnings("ignore", module="PIL")
+        shards = _encode(
+            encoder, sorted(rows), lambda unit: decode(source[unit], encoder.prepare), torch.stack, cache, "images"
+        )
+        matrix, present, misses = _join(shards, rows, len(paths), encoder.dim)
+    if lost:
+        misses["no such file"] = lost
+    return matrix, present, misses
+
+
+def extract_texts(encoder: text.TextEncoder, texts: Sequence[str], cache: Path) -> tuple[Tensor, Tensor, Misses]:
+    """Encode texts, each distinct one once. An empty text is absent. Returns what `extract_images` does."""
+    rows: dict[str, list[int]] = {}
+    for row, one in enumerate(texts):
+        if one.strip():
+            rows.setdefault(one, []).append(row)
+    units = sorted(rows, key=lambda one: (len(one), one))  # neighbours of equal length: little padding
+    return _join(_encode(encoder, units, lambda unit: (unit, 0), list, cache, "texts"), rows, len(texts), encoder.dim)
+
+
+def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor | None, int]:
+    """A picture ready for its network, or None and the position in REASONS of why.
+
+    Raises:
+        OSError: the file cannot be read; nothing is known about its bytes then.
+    """
+    data = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return prepare(picture), 0
+    except MemoryError:  # says nothing about the picture
+        raise
+    except Image.DecompressionBombError:
+        return None, REASONS.index("too large")
+    except Exception as error:  # a broken file makes PIL raise nearly anything
+        return None, REASONS.index("truncated" if "truncated" in str(error).lower() else "not decodable")
+
+
+# --- shards ------------------------------------------------------------------------------------------------------
+
+Shard = tuple[list[str], Tensor, Tensor]  # units (m,), vectors (m, d) float32, positions in REASONS (m,) uint8
+
+
+def _join(shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: int) -> tuple[Tensor, Tensor, Misses]:
+    matrix, present = torch.zeros(count, dim), torch.zeros(count, dtype=torch.bool)
+    misses: Misses = {}
+    for units, vectors, problems in shards:
+        for unit, vector, problem in zip(units, vectors, problems.tolist(), strict=True):
+            if problem:
+                misses.setdefault(REASONS[problem], []).extend(rows[unit])
+            else:
+                matrix[rows[unit]] = vector
+                present[rows[unit]] = True
+    return matrix, present, {reason: sorted(missed) for reason, missed in sorted(misses.items())}
+
+
+def _encode(
+    encoder: image.ImageEncoder | text.TextEncoder,
+    units: list[str],
+    load: Callable[[str], tuple[Any, int]],
+    collate: Callable[[list[Any]], Any],
+    cache: Path,
+    label: str,
+) -> Iterator[Shard]:
+    """Every shard once: first those in the cache, then those computed now."""
+    folder = cache / _digest(encoder.identity | _arithmetic(encoder.device))
+    missing, done = [], 0
+    for shard in _cut(units, BATCHES_PER_SHARD * encoder.batch_size):
+        if cached := _read(folder / f"{_digest(shard)}.safetensors", len(shard), encoder.dim):
+            done += len(shard)
+            yield shard, *cached
+        else:
+            missing.append(shard)
+
+    progress = Progress(label, len(units), done)
+    batches = [batch for shard in missing for batch in _cut(shard, encoder.batch_size)]
+    with contextlib.closing(_ahead(load, batches)) as loaded:
+        for shard in missing:
+            vectors, problems = torch.zeros(len(shard), encoder.dim), torch.zeros(len(shard), dtype=torch.uint8)
+            for start in range(0, len(shard), encoder.batch_size):
+                batch = next(loaded)
+                good = [start + i for i, (_, problem) in enumerate(batch) if not problem]
+                if good:
+                    vectors[good] = encoder(collate([value for value, problem in batch if not problem]))
+                problems[start : start + len(batch)] = torch.tensor([problem for _, problem in batch])
+                progress.advance(len(batch))
+            _write(folder / f"{_digest(shard)}.safetensors", vectors, problems)
+            yield shard, vectors, problems
+
+
+def _cut(units: list[str], size: int) -> list[list[str]]:
+    return [units[start : start + size] for start in range(0, len(units), size)]
+
+
+def _ahead(load: Callable[[str], Any], batches: list[list[str]]) -> Iterator[list[Any]]:
+    """Batches loaded by threads, a few ahead of the one that is asked for."""
+    pool = ThreadPoolExecutor(DECODERS)
+    waiting: deque = deque()
+    try:
+        for batch in batches:
+            waiting.append([pool.submit(load, unit) for unit in batch])
+            if len(waiting) > BATCHES_AHEAD:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
+            yield [future.result() for future in waiting.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _arithmetic(device: torch.device) -> dict[str, str]:
+    """What changes the last bits of the same encoder on the same input: shards of one kind do not mix with another."""
+    return {
+        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, pillow {PIL.__version__}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    } | {name: os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "MKL_CBWR")}
+
+
+def _write(path: Path, vectors: Tensor, problems: Tensor) -> None:
+    meta = {"sha256": _checksum(vectors, problems)}
+    with atomic(path) as beside:
+        safetensors.torch.save_file({"vectors": vectors, "problems": problems}, beside, metadata=meta)
+
+
+def _read(path: Path, count: int, dim: int) -> tuple[Tensor, Tensor] | None:
+    """A shard from the cache; None if it is not there or not what was written, for it can be computed again."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            vectors, problems = file.get_tensor("vectors"), file.get_tensor("problems")
+            whole = (file.metadata() or {}).get("sha256") == _checksum(vectors, problems)
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return (vectors, problems) if whole and vectors.shape == (count, dim) else None
+
+
+def _checksum(vectors: Tensor, problems: Tensor) -> str:
+    return hashlib.sha256(vectors.numpy().tobytes() + problems.numpy().tobytes()).hexdigest()

@@ -1,0 +1,109 @@
+"""One modality's features on disk: a matrix by item index, who has a row, and where the numbers come from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mmrec.features import FeatureError
+from mmrec.files import atomic
+
+
+@dataclass(frozen=True)
+class Features:
+    """Row i belongs to item i of the catalogue; row 0 is padding. Items that lack the modality have a row of zeros.
+
+    Raises:
+        FeatureError: the three parts do not fit together.
+    """
+
+    matrix: Tensor  # (n_items + 1, d) float32
+    mask: Tensor  # (n_items + 1,) bool: this item has the modality
+    meta: dict[str, Any]  # JSON: the encoder's identity, counts, a category's name for each column
+
+    def __post_init__(self) -> None:
+        matrix, mask = self.matrix, self.mask
+        if matrix.dtype != torch.float32 or mask.dtype != torch.bool:
+            raise FeatureError(f"matrix is {matrix.dtype} and mask {mask.dtype}, not float32 and bool")
+        if matrix.ndim != 2 or len(matrix) == 0 or mask.shape != matrix.shape[:1]:
+            raise FeatureError(f"matrix {tuple(matrix.shape)} and mask {tuple(mask.shape)} do not fit")
+        if not matrix.isfinite().all():
+            raise FeatureError("matrix holds a value that is not finite")
+        if mask[0]:
+            raise FeatureError("row 0 is padding, and the mask says it is an item")
+        if matrix[~mask].any():
+            raise FeatureError("an item without the modality, or the padding, has a row that is not zero")
+
+
+def by_item(rows: Tensor, present: Tensor, meta: dict[str, Any]) -> Features:
+    """Features from rows (n, d) and presence (n,) in item order, with the padding row put in front."""
+    matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
+    mask = torch.cat([torch.zeros(1, dtype=torch.bool), present])
+    return Features(matrix, mask, meta)
+
+
+def save(path: Path, features: Features) -> None:
+    """Write a safetensors file, whole or not at all. Equal features give equal bytes."""
+    # One key: safetensors writes several in an order that changes from run to run.
+    meta = {"meta": json.dumps(features.meta, sort_keys=True, ensure_ascii=False)}
+    tensors = {"matrix": features.matrix.contiguous(), "mask": features.mask.contiguous()}
+    with atomic(path) as beside:
+        safetensors.torch.save_file(tensors, beside, metadata=meta)
+
+
+def load(path: Path) -> Features:
+    """Read what `save` wrote.
+
+    Raises:
+        FeatureError: no such file, or not a whole and consistent one.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            meta = json.loads(file.metadata()["meta"])
+            return Features(file.get_tensor("matrix"), file.get_tensor("mask"), meta)
+    except FileNotFoundError:
+        raise FeatureError(f"{path} does not exist: run the stage `features` first") from None
+    except (safetensors.SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise FeatureError(f"{path} is no whole features file ({error}): run the stage `features` again") from error
+    except FeatureError as error:
+        raise FeatureError(f"{path}: {error}") from error
+
+
+def standardise(features: Features) -> Tensor:
+    """Columns as z-scores over the items that have the modality: (n_items + 1, d) float32.
+
+    A fixed transform of the catalogue: it looks at items alone, at no one's behaviour, so validation and test leave
+    no trace in it. Columns that are the same for every item become 0, as do padding and items that lack the modality.
+    """
+    scaled = torch.zeros_like(features.matrix)
+    present = features.matrix[features.mask].double()  # sums of thousands of rows
+    if len(present) == 0:
+        return scaled
+    varies = present.amax(0) > present.amin(0)  # exact, where a standard deviation of equal values may be 1e-17
+    spread = torch.where(varies, present.std(0, correction=0), 1.0)
+    scaled[features.mask] = torch.where(varies, (present - present.mean(0)) / spread, 0.0).float()
+    return scaled
+
+
+def overview(encoded: dict[str, Features]) -> pd.DataFrame:
+    """What encoded what, for people: a row a modality, with how many items have it and why others do not."""
+    rows = {}
+    for modality, features in encoded.items():
+        identity, counts = features.meta["encoder"], features.meta["counts"]
+        rows[modality] = {
+            "encoder": identity["name"],
+            "from": identity.get("origin", ""),
+            "layer": identity.get("layer", ""),
+            "weights": identity.get("sha256", "")[:12],
+            "width": features.matrix.shape[1],
+            "items with it": counts["present"],
+            "items without": counts["items"] - counts["present"],
+            "of those, unreadable": ", ".join(f"{n} {reason}" for reason, n in counts["misses"].items()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,143 @@
+"""Words to vectors: any BERT, from the hub at a pinned revision, from an installed package, or from a folder.
+
+B batch, T tokens, D feature.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils import logging as hub_logging
+from torch import Tensor
+from transformers import AutoTokenizer, BertModel, PreTrainedTokenizerBase
+
+from mmrec.config import BERT
+from mmrec.features import FeatureError, weights
+
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """A frozen BERT with everything that determines its output."""
+
+    identity: dict[str, str]
+    dim: int  # D
+    batch_size: int
+    pooling: str
+    max_tokens: int
+    tokenizer: PreTrainedTokenizerBase
+    network: BertModel
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, texts: list[str]) -> Tensor:
+        """B texts -> (B, D) float32 on the CPU. Tokens beyond `max_tokens` are left out."""
+        tokens = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        ).to(self.device)
+        return pool(self.network(**tokens), tokens["attention_mask"], self.pooling).float().cpu()
+
+
+def pool(output, mask: Tensor, pooling: str) -> Tensor:
+    """One vector a text, (B, D), from BERT's output and its attention mask (B, T).
+
+    `cls`: the last state of the first token. `pooler`: that state through BERT's own dense layer and tanh.
+    `mean`: of the last states of all real tokens.
+    """
+    states = output.last_hidden_state  # (B, T, D)
+    if pooling == "pooler":
+        return output.pooler_output
+    if pooling == "cls":
+        return states[:, 0]
+    real = mask[:, :, None].to(states.dtype)  # (B, T, 1)
+    return (states * real).sum(1) / real.sum(1)
+
+
+def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
+    """The encoder that params.yaml describes; `root` is where its relative paths begin.
+
+    Silences the progress bars and warnings of the libraries beneath, which would end up in notebooks.
+
+    Raises:
+        FeatureError: files are missing or cannot be fetched, or hold no weights for a layer that is used.
+    """
+    _be_quiet()
+    folder, origin = _folder(spec, root)
+    path = folder / WEIGHTS
+    digest = weights.verify(path, None)
+    network, problems = BertModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        add_pooling_layer=spec.pooling == "pooler",
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    if lacking := sorted(problems["missing_keys"]):  # they would be random numbers
+        raise FeatureError(f"{WEIGHTS} of {origin} lacks {lacking[0]} ({len(lacking)} such tensors)")
+    return TextEncoder(
+        identity={
+            "name": "bert",
+            "origin": origin,
+            "layer": spec.pooling,
+            "sha256": digest,
+            "input": f"first {spec.max_tokens} tokens, 1",
+            "batch_size": str(spec.batch_size),
+        },
+        dim=network.config.hidden_size,
+        batch_size=spec.batch_size,
+        pooling=spec.pooling,
+        max_tokens=spec.max_tokens,
+        tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        network=network.eval().requires_grad_(False).to(device),
+        device=torch.device(device),
+    )
+
+
+def _be_quiet() -> None:
+    disable_progress_bars()
+    hub_logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+
+
+def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
+    """Where the files lie, and what they are called wherever they lie."""
+    if spec.name is not None:
+        return _from_hub(spec.name, spec.revision), f"{spec.name} {spec.revision}"
+    if spec.package is not None:
+        package = importlib.util.find_spec(spec.package)  # does not import it
+        folder = Path(package.submodule_search_locations[0], "model") if package else None
+        origin, remedy = spec.package, f"install the package {spec.package.replace('_', '-')}"
+    else:
+        folder, origin = root / spec.path, Path(spec.path).name
+        remedy = f"place {', '.join(FILES[:4])} in {spec.path}"
+    if folder is None or not (folder / WEIGHTS).is_file():
+        raise FeatureError(
+            f"text encoder {origin}: no {WEIGHTS}: {remedy}, or name a folder in params.yaml under encoders.<name>.path"
+        )
+    return folder, origin
+
+
+def _from_hub(name: str, revision: str) -> Path:
+    try:
+        try:  # a revision never changes: what was fetched once needs no network
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
+            if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
+                return folder
+        except FileNotFoundError:
+            pass
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise FeatureError(
+            f"text encoder {name}: {WEIGHTS} cannot be fetched from huggingface.co at revision {revision} ({reason}): "
+            f"fetch the files elsewhere and name their folder in params.yaml under encoders.<name>.path "
+            f"(in place of name and revision)"
+        ) from error

@@ -1,0 +1,197 @@
+"""Pictures for the notebooks. Each function draws one figure and returns it; `show` keeps it beside the notebook.
+
+Letters: V items, T time, S streams.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+THUMBNAIL = 96  # pixels; what may be shown of pictures that may not be redistributed
+INK, ACCENT, MUTED = "#1f2933", "#c2410c", "#9aa5b1"
+PALETTE = ["#9aa5b1", "#1d4ed8", "#c2410c", "#047857", "#7c3aed", "#b45309", "#0e7490", "#be185d"]
+plt.rcParams |= {
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.prop_cycle": plt.cycler(color=PALETTE[1:]),
+    "figure.constrained_layout.use": True,
+}
+
+
+def show(figure: Figure, path: Path) -> None:
+    """Keep a figure as PNG and show it in the notebook."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})  # without the library's version in the bytes
+    plt.show()
+
+
+def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
+    """How long users' sequences are (U,), and how often items were chosen (V,)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+    left.hist(lengths, bins=np.arange(lengths.min(), np.quantile(lengths, 0.99) + 2) - 0.5, color=PALETTE[1])
+    left.axvline(np.median(lengths), color=ACCENT, label=f"median {np.median(lengths):.0f}")
+    left.set(xlabel="interactions of a user (99 % of users)", ylabel="users", title="Sequence length")
+    left.legend(frameon=False)
+    right.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=PALETTE[1])
+    right.set(xlabel="item, most chosen first", ylabel="interactions", title="Popularity")
+    return figure
+
+
+def presence(shares: dict[str, float]) -> Figure:
+    """Share of items that have each modality."""
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(shares)))
+    bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=PALETTE[1])
+    axes.bar_label(bars, fmt="%.1f %%", padding=3)
+    axes.set(xlim=(0, 112), xlabel="share of items that have it (%)", title="Modalities")
+    axes.invert_yaxis()
+    return figure
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return small
+
+
+def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequence[str] = ()) -> Figure:
+    """Rows of (picture file or None, caption), each picture at most 96 px.
+
+    Args:
+        titles: of the columns.
+    """
+    columns = max(map(len, rows))
+    figure, grid = plt.subplots(len(rows), columns, figsize=(1.55 * columns, 1.75 * len(rows)), squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for line, row in zip(grid, rows, strict=True):
+        for axes, (path, caption) in zip(line, row, strict=False):
+            if path is None:
+                axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=MUTED, transform=axes.transAxes)
+            else:
+                axes.imshow(_thumbnail(path), interpolation="none")
+            axes.text(0.5, -0.04, caption, ha="center", va="top", fontsize=7, transform=axes.transAxes)
+    for axes, title in zip(grid[0], titles, strict=False):
+        axes.set_title(title, fontsize=8, loc="center")
+    return figure
+
+
+def consecutive_similarity(table: pd.DataFrame) -> Figure:
+    """How alike consecutive choices are, beside chance.
+
+    Args:
+        table: modality, consecutive, chance, chance_low, chance_high.
+    """
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.45 * len(table)))
+    place = np.arange(len(table))
+    spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
+    axes.errorbar(
+        table["chance"],
+        place,
+        xerr=spread,
+        fmt="o",
+        color=MUTED,
+        capsize=3,
+        label="paired at random (95 % of pairings)",
+    )
+    axes.plot(table["consecutive"], place, "o", color=ACCENT, label="consecutive choices")
+    axes.set_yticks(place, table["modality"])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set(xlabel="mean cosine of standardised features", title="Do consecutive choices resemble each other?")
+    axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def learning_curves(curves: pd.DataFrame) -> Figure:
+    """Training loss of the next item and validation NDCG@10 by epoch; a line a seed, a dot where training's best was.
+
+    Args:
+        curves: experiment, seed, epoch, total, perhaps id, valid_ndcg_10.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    loss = curves["id"].fillna(curves["total"]) if "id" in curves else curves["total"]
+    for number, (name, part) in enumerate(curves.assign(loss=loss).groupby("experiment", sort=False)):
+        color = PALETTE[(number + 1) % len(PALETTE)]
+        for index, (_, run) in enumerate(part.groupby("seed")):
+            label = name if index == 0 else None
+            left.plot(run["epoch"], run["loss"], color=color, linewidth=1, alpha=0.7, label=label)
+            right.plot(run["epoch"], run["valid_ndcg_10"], color=color, linewidth=1, alpha=0.7, label=label)
+            best = run.loc[run["valid_ndcg_10"].idxmax()]
+            right.plot(best["epoch"], best["valid_ndcg_10"], "o", color=color, markersize=4)
+    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Training loss of the next item")
+    right.set(xlabel="epoch", ylabel="NDCG@10", title="Validation (dot: best epoch)")
+    left.legend(frameon=False)
+    return figure
+
+
+def results_bars(table: pd.DataFrame, measure: str) -> Figure:
+    """Test results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
+
+    Args:
+        table: experiment, mean, low, high (nan: no interval) and `values`, the seeds' own.
+    """
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.5 * len(table)))
+    position = np.arange(len(table))
+    errors = np.nan_to_num(np.vstack([table["mean"] - table["low"], table["high"] - table["mean"]]))
+    axes.barh(position, table["mean"], xerr=errors, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
+    for y, values in zip(position, table["values"], strict=True):
+        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=4)
+    axes.set_yticks(position, table["experiment"])
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{measure} on test (bar: mean, whisker: 95 % interval over seeds, dot: a seed)")
+    return figure
+
+
+def forest(comparisons: pd.DataFrame, title: str) -> Figure:
+    """Differences with their 95 % intervals; right of the line is better.
+
+    Args:
+        comparisons: experiment, baseline, protocol, difference, ci_low, ci_high.
+    """
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.4 * len(comparisons)))
+    position = np.arange(len(comparisons))
+    errors = np.vstack(
+        [comparisons["difference"] - comparisons["ci_low"], comparisons["ci_high"] - comparisons["difference"]]
+    )
+    axes.errorbar(comparisons["difference"], position, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.set_yticks(position, comparisons["experiment"] + ", " + comparisons["protocol"])
+    axes.set_ylim(len(comparisons) - 0.5, -0.5)
+    axes.set(xlabel="difference (95 % interval, bootstrap over users and seeds)", title=title)
+    return figure
+
+
+def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], streams: Sequence[str]) -> Figure:
+    """A row a user: where the last layer looks, and what each stream asks for.
+
+    Args:
+        users: (weights (T, T) after fusion, rows sum to 1; scores (S, T) of each stream at the last position, before
+            fusion; T item labels, oldest first).
+        streams: S names.
+    """
+    figure, grid = plt.subplots(len(users), 2, figsize=(9.5, 3.6 * len(users)), squeeze=False)
+    for (left, right), (weights, scores, labels) in zip(grid, users, strict=True):
+        shown = np.where(np.tri(len(weights), dtype=bool), weights, np.nan)
+        image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
+        left.set_yticks(range(len(labels)), labels, fontsize=7)
+        left.set_title("attention of an item (row) to itself and earlier ones", fontsize=9)
+        figure.colorbar(image, ax=left, label="weight", shrink=0.8)
+        bound = np.abs(scores).max() or 1
+        image = right.imshow(scores, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+        right.set_yticks(range(len(streams)), streams)
+        right.set_title("scores by stream at the last item", fontsize=9)
+        figure.colorbar(image, ax=right, label="score before softmax", shrink=0.8)
+        for axes in (left, right):
+            axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=7)
+    return figure

@@ -1,0 +1,126 @@
+"""dvc.yaml and the notebooks keep their promises: complete deps, clean sources, sound executed copies."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from ruamel.yaml import YAML
+
+from mmrec import config
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
+SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted((ROOT / "reports").glob("*/*.ipynb"))
+STAGES = {name: stage["do"] for name, stage in PIPELINE["stages"].items()}
+
+
+# --- deps --------------------------------------------------------------------------------------------------------
+
+
+def imported(code: str) -> set[Path]:
+    """Files of mmrec that a piece of code imports by name."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            path = ROOT / name.replace(".", "/")
+            for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+                if name.split(".")[0] == "mmrec" and candidate.is_file():
+                    found.add(candidate)
+    return found
+
+
+def closure(code: str) -> set[Path]:
+    """Files of mmrec that a piece of code needs, at any distance."""
+    reached, waiting = set(), imported(code)
+    while waiting:
+        file = waiting.pop()
+        reached.add(file)
+        waiting |= imported(file.read_text()) - reached
+    return reached - {ROOT / "mmrec/__init__.py"}
+
+
+def code_of(stage: dict) -> str:
+    module, *rest = stage["cmd"].removeprefix("python -m ").split()
+    if module != "mmrec.notebook":
+        return f"import {module}.__main__"
+    cells = nbformat.read(ROOT / "notebooks" / f"{rest[0]}.ipynb", as_version=4).cells
+    return "\n".join(["import mmrec.notebook", *(cell.source for cell in cells if cell.cell_type == "code")])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_name_exactly_the_code_that_the_stage_imports(name):
+    named = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("mmrec")]
+    used = closure(code_of(STAGES[name]))
+    missing = [str(file) for file in used if not any(file == dep or dep in file.parents for dep in named)]
+    superfluous = [str(dep) for dep in named if not any(file == dep or dep in file.parents for file in used)]
+    assert (missing, superfluous) == ([], [])
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "fetch"])
+def test_deps_name_the_notebook(name):
+    notebook = STAGES[name]["cmd"].split()[3]
+    assert f"notebooks/{notebook}.ipynb" in STAGES[name]["deps"]
+
+
+def test_fetched_data_sets_are_those_that_the_project_makes():
+    settings = config.load(ROOT / "params.yaml")
+    made = [name for name, dataset in settings.datasets.items() if isinstance(dataset.source, config.DemoSource)]
+    assert PIPELINE["vars"][0]["fetched"] == made
+
+
+def test_params_that_stages_depend_on_exist():
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for stage in STAGES.values():
+        for key in stage["params"]:
+            for dataset in PIPELINE["vars"][0]["fetched"]:
+                value = params
+                for part in re.sub(r"\$\{(key|item)\}", dataset, key).split("."):
+                    value = value[part]
+
+
+# --- notebooks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_source_notebook_is_stripped_and_only_calls(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert [cell.id for cell in notebook.cells] == [f"cell-{number}" for number in range(len(notebook.cells))]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert code[0].metadata["tags"] == ["parameters"] and code[0].source == 'dataset = "demo"'
+    for cell in code:
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_executed_notebook_is_whole_and_is_of_its_source(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert str(ROOT) not in path.read_text() and "/home/" not in path.read_text()
+    source = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
+    injected = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in injected] == [cell.source for cell in source.cells]
+
+
+def test_notebook_of_unknown_data_set_ends_in_one_line():
+    run = subprocess.run(
+        [sys.executable, "-m", "mmrec.notebook", "01_prepare_data", "nowhere"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].startswith("no data set 'nowhere' in params.yaml; one of ['demo'")

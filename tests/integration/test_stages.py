@@ -1,0 +1,95 @@
+"""The real notebooks, run as stages by papermill on somebody's own small folder of data."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from mmrec import config, sources
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["01_prepare_data", "02_extract_features", "03_train", "06_results"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with one data set of kind `folder`, too small to learn from, and a short training."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "notebooks").symlink_to(ROOT / "notebooks")
+    yaml = YAML(typ="safe")
+    params = yaml.load(ROOT / "params.yaml")
+    demo = params["datasets"].pop("demo")
+    params["datasets"] = {"mine": demo | {"source": {"kind": "folder"}, "title": "a small shop of my own"}}
+    params["datasets"]["mine"].update(user_core=3, item_core=2)
+    params["protocol"]["negatives"] = 10
+    params["training"] |= {"epochs": 2}
+    params["seeds"] = [0, 1]
+    yaml.dump(params, root / "params.yaml")
+    source = config.DemoSource(**(asdict(config.load(ROOT / "params.yaml").datasets["demo"].source) | SMALL))
+    sources.fetch(source, root / "data" / "raw" / "mine")
+    return root
+
+
+SMALL = {"shoppers": 60, "items": 40, "mean_length": 6.0}
+
+
+def run(project: Path, stage: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "mmrec.notebook", stage, "mine"], cwd=project, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(project):
+    for stage in STAGES:
+        ended = run(project, stage)
+        assert ended.returncode == 0, ended.stderr
+    return project / "reports" / "mine"
+
+
+@pytest.mark.slow
+def test_stages_lead_from_a_folder_to_result_tables(finished):
+    results = pd.read_csv(finished / "results.csv")
+    assert list(results) == ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
+    assert set(results["experiment"]) == {"popularity", "sasrec", "maf"}
+    assert len(results) == 3 * 2 * 2 * 3 * 7  # experiments, seeds, splits, protocols, measures
+    assert results["value"].between(0, 1).all()
+    comparisons = pd.read_csv(finished / "comparisons.csv")
+    assert len(comparisons) == 2 * 3 * 7 and (comparisons["baseline"] == "sasrec").all()
+    assert len(list((finished / "figures").glob("*.png"))) == 7
+
+
+@pytest.mark.slow
+def test_progress_goes_to_the_terminal_and_not_into_the_notebook(project, finished):
+    shutil.rmtree(project / ".runs")
+    ended = run(project, "03_train")
+    assert "epoch 2" in ended.stderr and "validation ndcg@10" in ended.stderr
+    assert "validation ndcg@10 0" not in (finished / "03_train.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_run_writes_the_same_bytes(project, finished):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    results = {path: path.read_bytes() for path in (project / "data" / "results").rglob("*") if path.is_file()}
+    shutil.rmtree(project / ".runs")  # nothing is taken from the store
+    for stage in STAGES:
+        assert run(project, stage).returncode == 0
+    assert {path for path in before if path.read_bytes() != before[path]} == set()
+    assert {path for path in results if path.read_bytes() != results[path]} == set()
+
+
+@pytest.mark.slow
+def test_a_broken_input_ends_in_a_message_and_leaves_the_report(project, finished):
+    items = project / "data/raw/mine/items.csv"
+    whole, report = items.read_text(), (finished / "01_prepare_data.ipynb").read_bytes()
+    items.write_text(whole.replace("item_id", "article", 1))
+    ended = run(project, "01_prepare_data")
+    items.write_text(whole)
+    assert ended.returncode == 1
+    assert "items.csv" in ended.stderr and "item_id" in ended.stderr
+    assert (finished / "01_prepare_data.ipynb").read_bytes() == report

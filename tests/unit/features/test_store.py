@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+
+from mmrec.features import FeatureError
+from mmrec.features.store import Features, by_item, load, overview, save, standardise
+
+
+@pytest.fixture
+def features():
+    rows = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 2.0]])
+    meta = {"encoder": {"name": "någon", "layer": "fc"}, "counts": {"items": 3, "present": 2, "misses": {}}}
+    return by_item(rows, torch.tensor([True, False, True]), meta)
+
+
+def test_row_zero_is_padding(features):
+    assert features.matrix.tolist() == [[0, 0], [1, 2], [0, 0], [3, 2]]
+    assert features.mask.tolist() == [False, True, False, True]
+
+
+def test_round_trip(features, tmp_path):
+    path = tmp_path / "not_yet" / "image.safetensors"
+    save(path, features)
+    found = load(path)
+    assert torch.equal(found.matrix, features.matrix)
+    assert torch.equal(found.mask, features.mask)
+    assert found.meta == features.meta
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_equal_features_give_equal_bytes(features, tmp_path):
+    save(tmp_path / "here", features)
+    # Another process has another hash seed; another dict has another order.
+    shuffled = dict(reversed(features.meta.items()))
+    code = (
+        "import torch, pathlib; from mmrec.features.store import *;"
+        f"rows = torch.tensor([[1., 2.], [0., 0.], [3., 2.]]); mask = torch.tensor([True, False, True]);"
+        f"save(pathlib.Path({str(tmp_path / 'there')!r}), by_item(rows, mask, {shuffled!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "1"})
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+
+
+def test_killed_while_writing_leaves_the_old_file(features, tmp_path, monkeypatch):
+    path = tmp_path / "image.safetensors"
+    save(path, features)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(path, by_item(torch.ones(1, 2), torch.tensor([True]), {}))
+    assert torch.equal(load(path).matrix, features.matrix)
+
+
+@pytest.mark.parametrize("length", [0, 5, 60, -1])
+def test_cut_off_file(features, tmp_path, length):
+    path = tmp_path / "image.safetensors"
+    save(path, features)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(FeatureError, match=r"image\.safetensors is no whole features file"):
+        load(path)
+
+
+def test_file_without_meta(tmp_path):
+    path = tmp_path / "image.safetensors"
+    safetensors.torch.save_file({"matrix": torch.zeros(1, 2), "mask": torch.zeros(1, dtype=torch.bool)}, path)
+    with pytest.raises(FeatureError, match="no whole features file"):
+        load(path)
+
+
+def test_missing_file_names_the_stage(tmp_path):
+    with pytest.raises(FeatureError, match="does not exist: run the stage `features`"):
+        load(tmp_path / "image.safetensors")
+
+
+def _mask(*values):
+    return torch.tensor(values, dtype=torch.bool)
+
+
+INCONSISTENT = {
+    "not finite": (torch.tensor([[0.0], [float("nan")]]), _mask(0, 1)),
+    "padding, and the mask": (torch.tensor([[0.0], [1.0]]), _mask(1, 1)),
+    "row that is not zero": (torch.tensor([[0.0], [1.0]]), _mask(0, 0)),
+    "or the padding, has a row": (torch.tensor([[1.0], [1.0]]), _mask(0, 1)),
+    "do not fit": (torch.tensor([[0.0], [1.0]]), _mask(0, 1, 1)),
+    "and mask .* do not fit": (torch.tensor([0.0, 1.0]), _mask(0, 1)),
+    "do not fit$": (torch.zeros(0, 1), _mask()),
+    "not float32": (torch.tensor([[0.0], [1.0]]).double(), _mask(0, 1)),
+    "and bool": (torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])),
+}
+
+
+@pytest.mark.parametrize("message", INCONSISTENT)
+def test_inconsistent_parts(message, tmp_path):
+    matrix, mask = INCONSISTENT[message]
+    with pytest.raises(FeatureError, match=message):
+        Features(matrix, mask, {})
+    path = tmp_path / "image.safetensors"
+    safetensors.torch.save_file({"matrix": matrix, "mask": mask}, path, {"meta": "{}"})
+    with pytest.raises(FeatureError, match=r"image\.safetensors: .*" + message):
+        load(path)
+
+
+def test_standardise_by_hand():
+    # Present rows of column 0: 1, 3, 5: mean 3, population deviation sqrt(8/3). Column 1 is the same everywhere.
+    rows = torch.tensor([[1.0, 0.1], [0.0, 0.0], [3.0, 0.1], [5.0, 0.1]])
+    scaled = standardise(by_item(rows, _mask(1, 0, 1, 1), {}))
+    z = 2 / (8 / 3) ** 0.5
+    assert scaled.dtype == torch.float32
+    torch.testing.assert_close(scaled, torch.tensor([[0, 0], [-z, 0], [0, 0], [0, 0], [z, 0]]))
+
+
+def test_standardise_sums_in_double_precision():
+    rows = 10_000 + torch.arange(1000.0)[:, None].sqrt()
+    expected = (rows.double() - rows.double().mean()) / rows.double().std(correction=0)
+    found = standardise(by_item(rows, torch.ones(1000, dtype=torch.bool), {}))[1:]
+    torch.testing.assert_close(found, expected.float(), atol=1e-6, rtol=0)
+
+
+def test_standardise_leaves_its_input_alone(features):
+    before = features.matrix.clone()
+    standardise(features)
+    assert torch.equal(features.matrix, before)
+
+
+def test_standardise_nothing():
+    assert standardise(by_item(torch.zeros(2, 3), _mask(0, 0), {})).tolist() == [[0, 0, 0]] * 3
+
+
+def test_overview(features):
+    features.meta["counts"] = {"items": 3, "present": 1, "misses": {"truncated": 1}}
+    counts = {"items": 3, "present": 3, "misses": {}}
+    category = by_item(torch.ones(3, 5), _mask(1, 1, 1), {"encoder": {"name": "multi_hot"}, "counts": counts})
+    table = overview({"image": features, "category": category})
+    columns = ["encoder", "layer", "width", "items with it", "items without", "of those, unreadable"]
+    assert table.loc["image", columns].tolist() == ["någon", "fc", 2, 1, 2, "1 truncated"]
+    assert table.loc["category", columns].tolist() == ["multi_hot", "", 5, 3, 0, ""]
