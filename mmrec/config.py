@@ -43,8 +43,8 @@ class DemoSource:
     shoppers: Count
     items: Annotated[int, Field(ge=20)]
     mean_length: Annotated[float, Field(ge=3, allow_inf_nan=False)]  # interactions a shopper
-    image: Share  # looks like the last item
-    text: Share  # described like the last item
+    image: Share  # looks like an earlier item of the last one's department
+    text: Share  # described like it
     category: Share  # a category that follows the last item's
     popularity: Share
     noise: Share  # any item
@@ -257,7 +257,6 @@ class Dataset:
     image: Name | None  # an encoder; null: the stream is off
     text: Name | None
     category: bool
-    redistributable: bool  # may committed notebooks show its pictures freely?
     groups: tuple[Name, ...] = ("main",)
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`
     training: dict[str, Any] = field(default_factory=dict)  # what differs from `training`

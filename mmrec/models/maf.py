@@ -6,7 +6,6 @@ feature, text feature and categories; total = id + w_image image + w_text text +
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmrec import losses
@@ -23,10 +22,12 @@ class ModalityEncoder(nn.Module):
         self.missing = nn.Parameter(torch.randn(dim))  # on the scale that the norm gives the others
 
     def forward(self, items: Tensor, features: Tensor, present: Tensor) -> Tensor:
-        """items (B, T), features (V + 1, F), present (V + 1,) -> (B, T, D_s). Each different item is projected once."""
-        different, where = items.unique(return_inverse=True)
-        known = self.norm(self.project(features[different]))
-        return F.embedding(where, torch.where(present[different, None], known, self.missing))
+        """items (B, T), features (V + 1, F), present (V + 1,) -> (B, T, D_s).
+
+        Every position is projected, repeated items too: were each different item projected once, the size of the
+        product, and with it the last bits of earlier positions, would depend on later items.
+        """
+        return self.norm(self.project(features[items])).where(present[items, None], self.missing)
 
 
 class MAF(nn.Module):

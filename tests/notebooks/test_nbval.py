@@ -19,8 +19,9 @@ from mmrec import config, runtime
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ["01_prepare_data", "02_extract_features", "03_train", "06_results"]
 LEAST_COMPARED = {"01_prepare_data": 8, "02_extract_features": 6, "03_train": 3, "06_results": 5}
-# Of a mean over seeds. Seeds of one experiment differ by this much; MAF without its features loses more (README).
-TOLERANCE = 0.01
+# Between means over five seeds. Two such means of MAF differ by up to 0.016 (one standard error of HR@20 among 100
+# negatives, the noisiest measure) when all else is equal; SASRec in MAF's place would differ by 0.08.
+TOLERANCE = 0.035
 
 
 def nbval(notebooks: list[Path], work: Path) -> subprocess.CompletedProcess:

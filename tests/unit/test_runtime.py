@@ -9,11 +9,11 @@ from mmrec import config, runtime
 @pytest.fixture(autouse=True)
 def torch_as_it_was():
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    tf32 = torch.backends.cuda.matmul.allow_tf32
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
 
 def settings(**changes) -> config.Runtime:
@@ -43,15 +43,22 @@ def test_prepare_sets_threads_and_determinism(monkeypatch):
         assert runtime.prepare(chosen) == torch.device("cpu")
     assert torch.get_num_threads() == 2
     assert torch.are_deterministic_algorithms_enabled()
-    assert torch.backends.cuda.matmul.allow_tf32 is False
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, False)
 
 
 def test_a_process_started_otherwise_is_warned_with_what_to_do(monkeypatch):
     for name, value in runtime.environment(settings()).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MKL_CBWR")
-    with pytest.warns(UserWarning, match="^MKL_CBWR not set as in the pipeline.*python -m mmrec.notebook"):
+    with pytest.warns(UserWarning, match="^MKL_CBWR not set as in the pipeline.*Start with"):
         runtime.prepare(settings())
+
+
+@pytest.mark.parametrize("threads, side_by_side", [(1, 8), (2, 4), (3, 2), (8, 1), (16, 1)])
+def test_as_many_runs_go_side_by_side_as_there_are_cores_for(monkeypatch, threads, side_by_side):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert runtime.workers(settings(threads=threads), torch.device("cpu")) == side_by_side
+    assert runtime.workers(settings(threads=threads), torch.device("cuda")) == 1
 
 
 @pytest.mark.parametrize("there, chosen", [(True, "cuda"), (False, "cpu")])

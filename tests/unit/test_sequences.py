@@ -26,7 +26,6 @@ def dataset(user_core=1, item_core=1, split=None) -> config.Dataset:
         image=None,
         text=None,
         category=False,
-        redistributable=True,
     )
 
 

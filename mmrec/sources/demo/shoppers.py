@@ -2,19 +2,23 @@
 
 The first item is chosen by popularity. For every further one a reason is drawn by the strengths of params.yaml:
 
-    image       looks like the last item: weight exp(-squared distance of looks / SHARPNESS)
-    text        is described like the last item: the same over descriptions
+    image       looks like the item it goes with: weight exp(-squared distance of looks / SHARPNESS)
+    text        is described like the item it goes with: the same over descriptions
     category    a type drawn from a fixed sparse table of which type follows which, then any item of it
     popularity  by popularity
     noise       any item
 
 and then an item by that reason's weights among those not bought before (any of them where no weight is left).
+
+A choice goes with the latest earlier item of the last item's department, or with the last item if there is none:
+shoppers come back to what they began. So which earlier item matters is told by categories, and what follows from it
+by looks and words.
 """
 
 import numpy as np
 
 from mmrec.config import DemoSource
-from mmrec.sources.demo.catalogue import UNIT, Catalogue, squared_distance, stream, vectors
+from mmrec.sources.demo.catalogue import SHELVES, UNIT, Catalogue, squared_distance, stream, vectors
 
 REASONS = ("image", "text", "category", "popularity", "noise")
 SHARPNESS = 0.05
@@ -27,7 +31,8 @@ TIES = 0.01  # share of choices made in the same second as the one before
 def interactions(source: DemoSource, shop: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All choices ordered by time, then shopper, then step: shopper, item, unix second; each (interactions,) int64."""
     lengths = _lengths(source)
-    items = _choose(stream(source, "choices"), lengths, _weights(shop), [getattr(source, name) for name in REASONS])
+    strengths = [getattr(source, name) for name in REASONS]
+    items = _choose(stream(source, "choices"), lengths, _weights(shop), strengths, shop.type // len(SHELVES))
     times = _times(stream(source, "times"), *items.shape)
     shopper, step = np.nonzero(np.arange(items.shape[1]) < lengths[:, None])
     item, time = items[shopper, step], times[shopper, step]
@@ -58,7 +63,9 @@ def closeness(styles: np.ndarray, jitter: np.ndarray) -> np.ndarray:
     return np.rint(UNIT * np.exp(-squared_distance(vectors(styles, jitter)) / SHARPNESS)).astype(np.int64)
 
 
-def _choose(random: np.random.Generator, lengths: np.ndarray, weights: list, strengths: list[float]) -> np.ndarray:
+def _choose(
+    random: np.random.Generator, lengths: np.ndarray, weights: list, strengths: list[float], department: np.ndarray
+) -> np.ndarray:
     """Items by shopper and step, (shoppers, longest); what lies beyond a shopper's length means nothing."""
     n = weights[0].shape[1]
     bought = np.zeros((len(lengths), n), dtype=bool)
@@ -67,13 +74,23 @@ def _choose(random: np.random.Generator, lengths: np.ndarray, weights: list, str
         shopper = np.flatnonzero(lengths > step)
         reason = np.searchsorted(np.cumsum(strengths), random.random(len(shopper)), side="right")
         reason = np.minimum(reason, len(REASONS) - 1) if step else np.full(len(shopper), REASONS.index("popularity"))
+        last = items[shopper, step - 1]
+        company = _goes_with(items[shopper, :step], department)
         given = np.empty((len(shopper), n), dtype=np.int64)
         for which, table in enumerate(weights):
-            last = items[shopper[reason == which], step - 1]
-            given[reason == which] = table[last if len(table) > 1 else np.zeros_like(last)]
+            before = (company if REASONS[which] in ("image", "text") else last)[reason == which]
+            given[reason == which] = table[before if len(table) > 1 else np.zeros_like(before)]
         items[shopper, step] = _draw(random, given, ~bought[shopper])
         bought[shopper, items[shopper, step]] = True
     return items
+
+
+def _goes_with(history: np.ndarray, department: np.ndarray) -> np.ndarray:
+    """The item that the next one goes with, (shoppers,), given all before it, (shoppers, step)."""
+    company = history[:, -1] if history.shape[1] else np.zeros(len(history), dtype=np.int64)
+    for earlier in history[:, :-1].T:
+        company = np.where(department[earlier] == department[history[:, -1]], earlier, company)
+    return company
 
 
 def _draw(random: np.random.Generator, weights: np.ndarray, allowed: np.ndarray) -> np.ndarray:

@@ -171,10 +171,30 @@ def sequences(source):
     return [(item[user == one], time[user == one]) for one in range(source.shoppers)]
 
 
-def share_of_pairs(source, of_item):
-    """Of consecutive choices, the share in which both items have the same `of_item`."""
-    same = [of_item[items[1:]] == of_item[items[:-1]] for items, _ in sequences(source)]
-    return np.concatenate(same).mean()
+def pairs(source, shop):
+    """(choices, 2): an item, after the one that it goes with, worked out shopper by shopper."""
+    department = shop.type // len(catalogue.SHELVES)
+    found = []
+    for items, _ in sequences(source):
+        for step in range(1, len(items)):
+            last = items[step - 1]
+            mates = [item for item in items[: step - 1] if department[item] == department[last]]
+            found.append((mates[-1] if mates else last, items[step]))
+    return np.array(found)
+
+
+def share_of_pairs(source, property):
+    """The share of choices in which both items of a pair have the same property."""
+    shop = draw_catalogue(source)
+    one, other = getattr(shop, property)[pairs(source, shop)].T
+    return (one == other).mean()
+
+
+def test_an_item_goes_with_the_latest_of_the_last_ones_department():
+    department = np.array([0, 0, 1, 1, 2])
+    history = np.array([[0, 1, 2, 3], [0, 2, 4, 1], [0, 1, 2, 4], [2, 0, 4, 3]])
+    assert shoppers._goes_with(history, department).tolist() == [2, 0, 4, 2]
+    assert shoppers._goes_with(history[:, :1], department).tolist() == [0, 0, 0, 2]
 
 
 def test_shoppers():
@@ -201,7 +221,7 @@ def test_equal_times_keep_the_order_of_choice(monkeypatch):
 def test_resemblance_shows_as_strongly_as_planted(reason, property):
     def excess(strength):
         source = strengths(**{reason: strength, "popularity": 0.1, "noise": 0.9 - strength})
-        return share_of_pairs(source, getattr(draw_catalogue(source), property)) - 1 / STYLES
+        return share_of_pairs(source, property) - 1 / STYLES
 
     none, some, much = excess(0.0), excess(0.1), excess(0.6)
     assert abs(none) < 0.02
@@ -211,7 +231,7 @@ def test_resemblance_shows_as_strongly_as_planted(reason, property):
 
 def test_a_reason_leaves_the_others_at_chance():
     source = strengths(image=0.7, noise=0.3)
-    assert abs(share_of_pairs(source, draw_catalogue(source).wording) - 1 / STYLES) < 0.02
+    assert abs(share_of_pairs(source, "wording") - 1 / STYLES) < 0.02
 
 
 def test_inside_a_style_closer_items_follow_more_often():
@@ -219,16 +239,16 @@ def test_inside_a_style_closer_items_follow_more_often():
     shop = draw_catalogue(source)
     distance = catalogue.squared_distance(catalogue.vectors(shop.look, shop.look_jitter))
     same = shop.look[:, None] == shop.look[None, :]
-    pairs = np.concatenate([np.stack([items[:-1], items[1:]], 1) for items, _ in sequences(source)])
-    chosen = distance[tuple(pairs[same[tuple(pairs.T)]].T)].mean()
+    chosen = pairs(source, shop)
+    chosen = distance[tuple(chosen[same[tuple(chosen.T)]].T)].mean()
     assert chosen < 0.9 * distance[same & ~np.eye(len(same), dtype=bool)].mean()
 
 
 def test_types_follow_the_table():
     source = strengths(category=0.8, noise=0.2)
     shop = draw_catalogue(source)
-    pairs = np.concatenate([np.stack([items[:-1], items[1:]], 1) for items, _ in sequences(source)])
-    allowed = shop.follows[shop.type[pairs[:, 0]], shop.type[pairs[:, 1]]] > 0
+    steps = np.concatenate([np.stack([items[:-1], items[1:]], 1) for items, _ in sequences(source)])
+    allowed = shop.follows[shop.type[steps[:, 0]], shop.type[steps[:, 1]]] > 0
     assert 0.7 < allowed.mean() < 0.9  # by design 0.8 + 0.2 * 3 / 24, less types that are bought out
     table = shoppers._weights(shop)[shoppers.REASONS.index("category")]
     of_types = np.stack([table[:, shop.type == kind].sum(axis=1) for kind in range(catalogue.TYPES)], axis=1)
