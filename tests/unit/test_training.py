@@ -325,3 +325,23 @@ def test_training_is_finished_by_hand():
     assert finished(curve_of(0.3, 0.3, 0.3), budget)
     assert not finished(curve_of(0.1, 0.2, 0.3), budget)
     assert finished(curve_of(0.1, 0.2, 0.3, 0.4), budget)
+
+
+# --- on a GPU ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp_path):
+    data = shop.sequences.to("cuda")
+
+    def trained(name, budget):
+        torch.manual_seed(0)
+        model = SASRec(n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3).to("cuda")
+        return model, fit(model, data, budget, max_length=LONGEST, seed=0, checkpoint=tmp_path / name)
+
+    torch.use_deterministic_algorithms(True)
+    whole = trained("whole", BUDGET)
+    assert same_bits(whole, trained("again", BUDGET))
+    trained("stopped", replace(BUDGET, epochs=2))
+    assert same_bits(whole, trained("stopped", BUDGET))

@@ -1,0 +1,64 @@
+"""What README and reports say is what the tables hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmrec import config, tables
+
+ROOT = Path(__file__).parents[2]
+DATASETS = ["demo", "demo_null", "hm"]
+SHOWN = [("hr", 10), ("ndcg", 10), ("mrr", None)]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_readme_shows_the_committed_results(dataset):
+    readme = (ROOT / "README.md").read_text()
+    results = pd.read_csv(ROOT / "reports" / dataset / "results.csv").astype({"k": "Int64"})
+    for experiment, row in tables.summary(results, "test", "full_unseen", SHOWN).iterrows():
+        assert f"| {dataset} | {experiment} | {' | '.join(row)} |" in readme
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_readme_shows_the_committed_comparison(dataset):
+    readme = (ROOT / "README.md").read_text()
+    table = pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv")
+    chosen = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
+    (row,) = chosen[chosen["experiment"] == "maf"].itertuples()
+    assert (
+        f"| {dataset} | {row.difference:+.4f} | [{row.ci_low:+.4f}, {row.ci_high:+.4f}] | {row.p_holm:.4f} |" in readme
+    )
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_results_are_of_every_experiment_and_seed(dataset):
+    settings = config.load(ROOT / "params.yaml")
+    results = pd.read_csv(ROOT / "reports" / dataset / "results.csv")
+    assert list(results) == tables.RESULT_COLUMNS
+    wanted = {(e.name, seed) for e in settings.resolve(dataset, "main") for seed in settings.seeds}
+    assert set(results[["experiment", "seed"]].itertuples(index=False, name=None)) == wanted
+    assert len(settings.seeds) >= 5
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_comparisons_follow_from_results(dataset):
+    results = pd.read_csv(ROOT / "reports" / dataset / "results.csv")
+    test = results[results["split"] == "test"]
+    means = test.groupby(["experiment", "protocol", "metric", "k"], dropna=False)["value"].mean()
+    for row in pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv").itertuples():
+        key = (row.protocol, row.metric, row.k)
+        gap = [means.xs((name, row.protocol, row.metric)) for name in (row.experiment, row.baseline)]
+        ours, theirs = (g[g.index.isna()].iloc[0] if np.isnan(row.k) else g[row.k] for g in gap)
+        assert row.difference == pytest.approx(ours - theirs, abs=1e-12), key
+        assert row.ci_low <= row.difference <= row.ci_high
+
+
+def test_planted_signal_is_found_and_its_negative_control_is_not():
+    found = {}
+    for dataset in ("demo", "demo_null"):
+        table = pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv").set_index("experiment").loc["maf"]
+        found[dataset] = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
+    assert found["demo"]["ci_low"].item() > 0
+    assert found["demo_null"]["ci_low"].item() <= 0
