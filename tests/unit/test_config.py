@@ -143,7 +143,11 @@ WRONG = {
     "text encoder for images": ("image: vgg", "image: bert", ["datasets.shop.image", "no image encoder 'bert'"]),
     "two origins": ("package: some_package", "package: a, path: b", ["encoders.bert", "exactly one of name, package"]),
     "no revision": ("package: some_package", "name: bert", ["encoders.bert", "name and revision go together"]),
-    "unknown group": ("false\n    models", "false\n    groups: [man]\n    models", ["blind.groups", "'man'", "'main'"]),
+    "unknown group": (
+        "    models: {sasrec: {dim: 16}}",
+        "    groups: [man]\n    models: {sasrec: {dim: 16}}",
+        ["blind.groups", "'man'", "'main'"],
+    ),
     "unknown model": ("{model: maf}", "{model: mof}", ["experiments.main.maf.model", "'mof'", "'maf'"]),
     "defaults of an unknown model": ("  maf:\n    dim", "  mof:\n    dim", ["models: no model 'mof'", "'maf'"]),
     "experiment's override": ("{dim: 4}", "{dims: 4}", ["narrow.sasrec.options.dims: no such key", "'dim'"]),
