@@ -18,7 +18,8 @@ demo: setup ## the generated shop and its negative control, from nothing to resu
 	dvc repro results@demo results@demo_null
 
 replicate: setup ## every data set whose raw files this machine has or can make
-	dvc repro $$(python -m mmrec.sources available | sed 's/^/results@/')
+	names=$$(python -m mmrec.sources available) && dvc repro $$(for name in $$names; do \
+		echo results@$$name; test ! -f notebooks/published/$$name.csv || echo published@$$name; done)
 
 test: setup lint ## unit, integration and notebook tests
 	pytest

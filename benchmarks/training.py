@@ -5,25 +5,57 @@
 Absolute times are noise on a shared machine; of each the best of several interleaved repetitions is taken.
 """
 
+import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from mmrec import config, evaluation, experiments, runtime, training
+from mmrec import config, evaluation, experiments, losses, runtime, sequences, training
 
-REPETITIONS = 5
+REPETITIONS = 3
 
 
 def epoch_of(experiment: config.Experiment, data: experiments.Data, max_length: int) -> Callable[[], object]:
-    """A function that trains one epoch of a fresh model."""
+    """A function that trains one epoch of a fresh model with the whole catalogue in its loss."""
     torch.manual_seed(0)
     model = experiments.build(experiment.model, data, max_length)
     optimiser = torch.optim.Adam(model.parameters())
     generator = torch.Generator().manual_seed(0)
-    return lambda: training._epoch(model, optimiser, data.sequences, experiment.training, max_length, generator)
+    return lambda: training._epoch(
+        model, losses.softmax, optimiser, data.sequences, experiment.training, max_length, generator
+    )
+
+
+def products_of(experiment: config.Experiment, data: experiments.Data, max_length: int) -> Callable[[], object]:
+    """A function that does the matrix products of SASRec's epoch alone, forward and backward, at real positions."""
+    dim, device = experiment.model.dim, data.sequences.items.device
+    table = torch.randn(data.sequences.n_items, dim, device=device)
+    widths = [(dim, dim)] * 4 + [(dim, 4 * dim), (4 * dim, dim)]  # query, key, value, out, feed-forward
+    weights = [torch.randn(shape, device=device) for shape in widths * experiment.model.layers]
+    generator = torch.Generator().manual_seed(0)
+    size = experiment.training.batch_size
+    groups = [
+        int((targets > 0).sum())
+        for batch in sequences.training_batches(data.sequences, max_length, size, generator)
+        for _, targets, _ in batch
+    ]
+    states = {width: torch.randn(max(groups), width, device=device) for width in (dim, 4 * dim)}
+    rows = max(1, losses.CHUNK_BYTES // (len(table) * 4))
+
+    def products() -> None:
+        for count in groups:
+            for weight in weights:
+                x, gradient = states[weight.shape[0]][:count], states[weight.shape[1]][:count]
+                x @ weight, gradient @ weight.T, x.T @ gradient
+            for part in states[dim][:count].split(rows):
+                logits = part @ table.T
+                logits @ table, logits.T @ part
+
+    return products
 
 
 def seconds(work: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -38,32 +70,41 @@ def seconds(work: dict[str, Callable[[], object]]) -> dict[str, float]:
     return best
 
 
+def bare_ranking(states: Tensor, table: Tensor, k: int) -> None:
+    """Scores of all items and the best k, nothing else."""
+    for part in states.split(evaluation.BATCH):
+        (part @ table.T).topk(k)
+
+
 def main(dataset: str) -> None:
-    """Print each epoch's time beside SASRec's, and evaluation's beside the score products alone."""
+    """Print each epoch's time beside SASRec's and its bare products, and evaluation's beside bare scores and top-k."""
     paths, settings = config.project()
     device = runtime.prepare(settings.runtime, settings.runtime.encoder_threads)
     data = experiments.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     max_length = settings.protocol.max_length
-    main_group = {experiment.name: experiment for experiment in settings.resolve(dataset, "main")}
+    main_group = {experiment.name: experiment for experiment in settings.resolve(dataset, "main", tuned=False)}
     sasrec, maf = main_group["sasrec"], main_group["maf"]
-    work = {"SASRec epoch": epoch_of(sasrec, data, max_length)}
+    model = experiments.build(sasrec.model, data, max_length).eval()
+    states, table = torch.randn(len(data.sequences.train_end), sasrec.model.dim), model.item.weight.detach()[1:]
+    bases = {"epoch": "SASRec's products alone", "evaluation": "bare scores + top-k"}
+    work = {
+        bases["epoch"]: products_of(sasrec, data, max_length),
+        "SASRec epoch": epoch_of(sasrec, data, max_length),
+    }
     for fusion in ("sum", "concat", "gate"):
         fused = replace(maf, model=replace(maf.model, fusion=fusion))
         work[f"MAF {fusion} epoch"] = epoch_of(fused, data, max_length)
-    model = experiments.build(sasrec.model, data, max_length).eval()
-    states = torch.randn(len(data.sequences.train_end), sasrec.model.dim, device=device)
-    table = model.item.weight.detach()
-    work["bare score product + top-k"] = lambda: [
-        (part @ table.T).topk(max(settings.protocol.ks)) for part in states.split(evaluation.BATCH)
-    ]
+    work[bases["evaluation"]] = lambda: bare_ranking(states.to(device), table, max(settings.protocol.ks))
     work["SASRec evaluation, three protocols"] = lambda: evaluation.evaluate(
         model.score, data.sequences, "test", max_length
     )
     best = seconds(work)
     print(f"{dataset}, dim {sasrec.model.dim}, {torch.get_num_threads()} threads, {device}")
     for name, value in best.items():
-        base = "SASRec epoch" if "epoch" in name else "bare score product + top-k"
-        print(f"{name:36} {value:8.3f} s   {value / best[base]:5.2f} x {base}")
+        base = bases["epoch" if "epoch" in name or name == bases["epoch"] else "evaluation"]
+        against = f"   {value / best['SASRec epoch']:5.2f} x SASRec epoch" if name.startswith("MAF") else ""
+        print(f"{name:36} {value:8.3f} s   {value / best[base]:5.2f} x {base}{against}")
+    print(f"peak memory of all this: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
 if __name__ == "__main__":

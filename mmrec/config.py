@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -25,6 +25,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+InstructionSet = Literal["portable", "native"]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 
 class ConfigError(ValueError):
@@ -66,7 +68,16 @@ class PlacedSource:
     kind: Literal["folder", "hm", "movielens"]
 
 
-Source = Annotated[DemoSource | PlacedSource, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AmazonSource:
+    """One shop of the Amazon reviews, whose two files a person places in data/raw/<dataset>."""
+
+    kind: Literal["amazon"]
+    release: Literal[2014]
+    category: Annotated[str, Field(pattern=r"^[A-Za-z_]+$")]  # as in its files' names, such as Sports_and_Outdoors
+
+
+Source = Annotated[DemoSource | PlacedSource | AmazonSource, Field(discriminator="kind")]
 
 
 # --- encoders ----------------------------------------------------------------------------------------------------
@@ -121,6 +132,15 @@ TEXT_ENCODERS = (BERT,)
 # --- models ------------------------------------------------------------------------------------------------------
 
 
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("it holds one twice")
+    return values
+
+
+Modalities = Annotated[tuple[Modality, ...], AfterValidator(_different)]
+
+
 def _heads_divide(dim: int, heads: int) -> None:
     if dim % heads:
         raise ValueError(f"heads must divide dim: {dim} is no multiple of {heads}")
@@ -129,6 +149,43 @@ def _heads_divide(dim: int, heads: int) -> None:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Popularity:
     """How often an item was chosen in training."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ItemKNN:
+    """Items that the same users chose (Sarwar et al. 2001), weighted by how long ago."""
+
+    neighbours: Count  # kept an item
+    shrinkage: Weight  # added to the denominator of a similarity: few common users prove little
+    decay: Annotated[float, Field(gt=0, le=1)]  # weight of an item over that of the next one
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MarkovChain:
+    """What followed the last item in training."""
+
+    backoff: Share  # share of popularity in the answer
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GRU4Rec:
+    """Hidasi et al. 2016."""
+
+    dim: Count
+    hidden: Count
+    layers: Count
+    dropout: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Caser:
+    """Tang and Wang 2018."""
+
+    dim: Count
+    window: Count  # latest items that a state sees
+    vertical: Count  # filters over time
+    horizontal: Count  # filters of each height
+    dropout: Share
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -147,15 +204,40 @@ class SASRec:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MAF:
-    """Multimodal attention fusion: the paper's model."""
+class BERT4Rec(SASRec):
+    """Sun et al. 2019."""
 
-    dim: Count  # of the id stream, whose values flow through the network
+    mask_share: Annotated[float, Field(gt=0, le=1)]  # of the items of a sequence, hidden in training
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SASRecF(SASRec):
+    """SASRec on items fused with their features: early fusion."""
+
+    modalities: Modalities
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FDSA(SASRec):
+    """Zhang et al. 2019."""
+
+    modalities: Modalities
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NOVA(SASRec):
+    """Liu et al. 2021."""
+
+    modalities: Modalities
+    fusion: Literal["sum", "concat", "gate"]  # of embeddings
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MAF(SASRec):
+    """Multimodal attention fusion: the paper's model. `dim` is that of the id stream, whose values flow."""
+
     stream_dim: Count  # of the other streams, which only steer attention
-    layers: Count
-    heads: Count
-    dropout: Share
-    modalities: tuple[Modality, ...]
+    modalities: Modalities
     fusion: Literal["sum", "concat", "gate"]
     position: Literal["stream", "added"]  # its own attention, or added to the input
     image_weight: Weight  # of the auxiliary losses; 0: no such head
@@ -167,13 +249,24 @@ class MAF:
     def _check(self) -> Self:
         _heads_divide(self.dim, self.heads)
         _heads_divide(self.stream_dim, self.heads)
-        if len(set(self.modalities)) != len(self.modalities):
-            raise ValueError("modalities holds one twice")
         return self
 
 
-MODELS = {"popularity": Popularity, "sasrec": SASRec, "maf": MAF}
-Model = Popularity | SASRec | MAF
+UNTRAINED = (Popularity, ItemKNN, MarkovChain)
+MODELS = {
+    "popularity": Popularity,
+    "item_knn": ItemKNN,
+    "markov_chain": MarkovChain,
+    "gru4rec": GRU4Rec,
+    "caser": Caser,
+    "bert4rec": BERT4Rec,
+    "sasrec": SASRec,
+    "sasrecf": SASRecF,
+    "fdsa": FDSA,
+    "nova": NOVA,
+    "maf": MAF,
+}
+Model = Popularity | ItemKNN | MarkovChain | GRU4Rec | Caser | BERT4Rec | SASRec | SASRecF | FDSA | NOVA | MAF
 
 
 # --- the rest ----------------------------------------------------------------------------------------------------
@@ -186,7 +279,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     threads: Count  # of training; small products gain little from more
     encoder_threads: Count  # of feature extraction, whose products are large
-    instruction_set: Literal["portable", "native"]  # portable: the same bits on every x86-64 processor since 2013
+    instruction_set: InstructionSet  # portable: the same bits on every x86-64 processor since 2013
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -194,21 +287,17 @@ class Protocol:
     """What is asked of a model, and how it is scored."""
 
     max_length: Annotated[int, Field(ge=2)]  # latest interactions that a model sees
-    ks: Annotated[tuple[Count, ...], Field(min_length=1)]
+    ks: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_different)]
     negatives: Count  # of the sampled protocol, drawn once a data set
     negatives_seed: Seed
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len(set(self.ks)) != len(self.ks):
-            raise ValueError("ks holds one twice")
-        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Training:
     """One budget for every neural model."""
 
+    loss: Literal["softmax", "sampled_softmax", "bce"]  # of the next item
+    negatives: Count  # for sampled_softmax: of each group of a batch; for bce: of each position
     epochs: Count
     patience: Count  # epochs without a better validation NDCG@10 before stopping
     batch_size: Count  # sequences
@@ -246,6 +335,23 @@ Split = Annotated[LeaveOneOut | GlobalTime, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Statistics:
+    """What a data set holds after filtering, as published."""
+
+    users: Count
+    items: Count
+    interactions: Count
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Changes:
+    """What differs from the defaults."""
+
+    options: dict[str, Any] = field(default_factory=dict)  # of the model
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Dataset:
     """One data set: where it comes from, how it is filtered and split, which encoders read it."""
 
@@ -257,7 +363,11 @@ class Dataset:
     image: Name | None  # an encoder; null: the stream is off
     text: Name | None
     category: bool
-    groups: tuple[Name, ...] = ("main",)
+    expected: Statistics | None = None  # what must come out of the filter
+    groups: Annotated[tuple[Name, ...], AfterValidator(_different)] = ("main",)
+    seeds: Seeds | None = None  # instead of `seeds`
+    instruction_set: InstructionSet | None = None  # instead of `runtime.instruction_set`
+    experiments: dict[Name, Changes] = field(default_factory=dict)  # what this data set's tuning chose
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`
     training: dict[str, Any] = field(default_factory=dict)  # what differs from `training`
 
@@ -269,22 +379,53 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExperimentEntry:
+class ExperimentEntry(Changes):
     """An experiment as params.yaml writes it: a model and what differs from its defaults."""
 
     model: Name
-    options: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Experiment:
     """An experiment with every setting resolved for one data set."""
 
+    dataset: str
     group: str
     name: str
     model: Model
     training: Training
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Space:
+    """What a search may change of any neural model that has it. Ranges: lowest and highest; lists: one of them."""
+
+    learning_rate: tuple[Positive, Positive]  # logarithmic
+    dropout: tuple[Share, Share]
+    dim: Annotated[tuple[Count, ...], Field(min_length=1)]
+    layers: Annotated[tuple[Count, ...], Field(min_length=1)]
+    fusion: Annotated[tuple[Literal["sum", "concat", "gate"], ...], Field(min_length=1)]
+    auxiliary_weight: tuple[Positive, Positive]  # logarithmic; of every auxiliary loss that is on
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("learning_rate", "dropout", "auxiliary_weight"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: the lowest comes first, not {low}, {high}")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Tuning:
+    """The budget that every neural model's search has."""
+
+    trials: Count  # the first is the experiment as it stands
+    seed: Seed
+    warm_up: Count  # the first epoch after which a trial may be stopped for lagging behind
+    training: dict[str, Any]  # of a trial: what differs from the experiment's
+    slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower; the number of trials is that of all
+    space: Space
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -298,14 +439,19 @@ class Config:
     training: Training
     models: dict[Name, dict[str, Any]]
     experiments: dict[Name, dict[Name, ExperimentEntry]]
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    tuning: Tuning
+    seeds: Seeds
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for name, defaults in self.models.items():
             _validate(_model(name, "models"), defaults, f"models.{name}")
         for name, dataset in self.datasets.items():
-            _validate(Training, asdict(self.training) | dataset.training, f"datasets.{name}.training")
+            trained = asdict(self.training) | dataset.training
+            _validate(Training, trained, f"datasets.{name}.training")
+            _validate(Training, trained | self.tuning.training, "tuning.training")
+            for experiment, changes in self.tuning.slow.items():
+                _validate(Training, trained | changes, f"tuning.slow.{experiment}")
             for model, changes in dataset.models.items():
                 where = f"datasets.{name}.models"
                 _validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")
@@ -314,34 +460,61 @@ class Config:
                 fitting = [key for key, encoder in self.encoders.items() if isinstance(encoder, allowed)]
                 if chosen is not None and chosen not in fitting:
                     raise ValueError(f"datasets.{name}.{modality}: no {modality} encoder {chosen!r}; one of {fitting}")
+            if dataset.groups[:1] != ("main",):
+                raise ValueError(f"datasets.{name}.groups: the first is main, not {list(dataset.groups)}")
+            names: list[str] = []
             for group in dataset.groups:
                 if group not in self.experiments:
                     raise ValueError(f"datasets.{name}.groups: no group {group!r}; one of {list(self.experiments)}")
+                if again := set(names) & set(self.experiments[group]):
+                    raise ValueError(f"datasets.{name}.groups: {sorted(again)} would be in two of them")
+                names += self.experiments[group]
+            if unknown := set(dataset.experiments) - set(names):
+                raise ValueError(f"datasets.{name}.experiments: no experiment {sorted(unknown)}; one of {names}")
             for group in self.experiments:
                 self.resolve(name, group)
         return self
 
-    def resolve(self, dataset: str, group: str) -> list[Experiment]:
-        """The experiments of a group, each setting taken from experiment, else data set, else defaults.
+    def resolve(self, dataset: str, group: str, tuned: bool = True) -> list[Experiment]:
+        """The experiments of a group, with or without what the data set says of them.
 
-        A modality that the data set lacks is switched off.
+        A setting is what the data set says of the experiment, else what the experiment says, else what the data set
+        says of the model (or of training), else the default. A modality that the data set lacks is switched off.
         """
         source = self.datasets[dataset]
         resolved = []
         for name, entry in self.experiments[group].items():
             where = f"with datasets.{dataset}, experiments.{group}.{name}"
             kind = _model(entry.model, f"{where}.model")
-            options = self.models.get(entry.model, {}) | source.models.get(entry.model, {}) | entry.options
+            here = source.experiments.get(name, Changes()) if tuned else Changes()
+            defaults = self.models.get(entry.model, {}) | source.models.get(entry.model, {})
+            options = defaults | entry.options | here.options
             model = _validate(kind, options, f"{where}.options")
-            if isinstance(model, MAF):
+            if hasattr(model, "modalities"):
                 model = replace(model, modalities=tuple(m for m in model.modalities if m in source.modalities))
-            training = asdict(self.training) | source.training | entry.training
+            if isinstance(model, FDSA) and not model.modalities:
+                raise ConfigError(f"{where}: it needs a modality, and {dataset} has none of those it names")
+            training = asdict(self.training) | source.training | entry.training | here.training
             resolved.append(
                 Experiment(
-                    group=group, name=name, model=model, training=_validate(Training, training, f"{where}.training")
+                    dataset=dataset,
+                    group=group,
+                    name=name,
+                    model=model,
+                    training=_validate(Training, training, f"{where}.training"),
                 )
             )
         return resolved
+
+    def runtime_of(self, dataset: str) -> Runtime:
+        """How arithmetic is done on `dataset`."""
+        return replace(
+            self.runtime, instruction_set=self.datasets[dataset].instruction_set or self.runtime.instruction_set
+        )
+
+    def seeds_of(self, dataset: str) -> tuple[Seed, ...]:
+        """Each experiment on `dataset` is run with these."""
+        return self.datasets[dataset].seeds or self.seeds
 
 
 def _model(name: str, where: str) -> type[Model]:
@@ -440,8 +613,12 @@ class Paths:
         return self.work / "data" / "processed" / dataset
 
     def results(self, dataset: str) -> Path:
-        """Curves and per-user ranks of every finished run."""
+        """Per-user ranks of all experiments."""
         return self.work / "data" / "results" / dataset
+
+    def group(self, dataset: str, group: str) -> Path:
+        """Curves, per-user ranks and models of a group's finished runs: `main` is one stage, all others another."""
+        return self.work / "data" / "trained" / dataset / ("main" if group == "main" else f"ablations/{group}")
 
     def reports(self, dataset: str) -> Path:
         """What people read, committed."""

@@ -1,8 +1,8 @@
 """From an experiment's name to its results: the grid of runs, and the store that keeps each run once.
 
 A run is (data set, experiment, seed). It lives in .runs/<key>, where the key is a hash of everything that determines
-its numbers: data, features, model, training, protocol, seed, code, torch, device. A run that exists is not run again;
-one that was interrupted goes on from its last epoch. Two experiments with the same settings share their runs.
+its numbers: data, features, model, training, longest sequence, seed, code, torch, device. A run that exists is not run
+again; one that was interrupted goes on from its last epoch. Two experiments with the same settings share their runs.
 """
 
 import ast
@@ -33,7 +33,22 @@ from torch import Tensor
 from mmrec import config, evaluation, losses, runtime, sequences, training
 from mmrec.features import store
 from mmrec.files import atomic, sha256
-from mmrec.models import layers, maf, popularity, sasrec
+from mmrec.models import (
+    bert4rec,
+    caser,
+    fdsa,
+    gru4rec,
+    item_knn,
+    layers,
+    maf,
+    markov,
+    modalities,
+    next_item,
+    nova,
+    popularity,
+    sasrec,
+    sasrecf,
+)
 from mmrec.progress import report
 from mmrec.sequences import Sequences
 
@@ -54,17 +69,31 @@ class Data:
     digests: dict[str, str]  # "sequences" and each modality -> SHA-256 of the file
 
 
+class StaleFeatures(ValueError):
+    """Features and sequences on disk do not belong together."""
+
+
 def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -> Data:
-    """Read data/processed/<dataset>."""
+    """Read data/processed/<dataset>.
+
+    Raises:
+        StaleFeatures: features of other items than those of the sequences.
+    """
     files = {"sequences": folder / "sequences.safetensors"}
     files |= {modality: folder / "features" / f"{modality}.safetensors" for modality in modalities}
+    sequences = Sequences.load(files["sequences"]).to(device)
     features = {}
     for modality in modalities:
         loaded = store.load(files[modality])
+        if len(loaded.matrix) != sequences.n_items + 1:
+            raise StaleFeatures(
+                f"{files[modality]} has {len(loaded.matrix) - 1:,} items, {files['sequences']} {sequences.n_items:,}: "
+                "extract the features anew"
+            )
         matrix = loaded.matrix if modality == "category" else store.standardise(loaded)
         features[modality] = (matrix.to(device), loaded.mask.to(device))
     return Data(
-        sequences=Sequences.load(files["sequences"]).to(device),
+        sequences=sequences,
         features=features,
         digests={name: sha256(path) for name, path in files.items()},
     )
@@ -72,28 +101,41 @@ def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -
 
 # --- models ------------------------------------------------------------------------------------------------------
 
-MODULES = {config.Popularity: popularity, config.SASRec: sasrec, config.MAF: maf}
+MODELS = {
+    config.Popularity: popularity.Popularity,
+    config.ItemKNN: item_knn.ItemKNN,
+    config.MarkovChain: markov.MarkovChain,
+    config.GRU4Rec: gru4rec.GRU4Rec,
+    config.Caser: caser.Caser,
+    config.BERT4Rec: bert4rec.BERT4Rec,
+    config.SASRec: sasrec.SASRec,
+    config.SASRecF: sasrecf.SASRecF,
+    config.FDSA: fdsa.FDSA,
+    config.NOVA: nova.NOVA,
+    config.MAF: maf.MAF,
+}
 
 
 def build(options: config.Model, data: Data, max_length: int) -> Recommender:
-    """A model with fresh weights from torch's global generator, on the data's device."""
-    n_items, device = data.sequences.n_items, data.sequences.items.device
-    if isinstance(options, config.Popularity):
-        return popularity.Popularity(training_items=data.sequences.training_items(), n_items=n_items)
-    settings = asdict(options)
-    if isinstance(options, config.SASRec):
-        return sasrec.SASRec(n_items=n_items, max_length=max_length, **settings).to(device)
-    weights = {modality: settings.pop(f"{modality}_weight") for modality in ("image", "text", "category")}
-    return maf.MAF(n_items=n_items, max_length=max_length, features=data.features, weights=weights, **settings).to(
-        device
-    )
+    """A model with fresh weights from torch's global generator, on the data's device.
+
+    Its constructor is given the settings and, of what the data set has, what it asks for by name.
+    """
+    model = MODELS[type(options)]
+    offered = {
+        "n_items": data.sequences.n_items,
+        "max_length": max_length,
+        "features": data.features,
+        "sequences": data.sequences,
+    }
+    asked = inspect.signature(model).parameters
+    built = model(**{name: value for name, value in offered.items() if name in asked}, **asdict(options))
+    return built.to(data.sequences.items.device) if isinstance(built, torch.nn.Module) else built
 
 
 def _used_modalities(options: config.Model, data: Data) -> list[str]:
-    if not isinstance(options, config.MAF):
-        return []
-    heads = [modality for modality in data.features if getattr(options, f"{modality}_weight") > 0]
-    return sorted({*options.modalities, *heads})
+    heads = [modality for modality in data.features if getattr(options, f"{modality}_weight", 0) > 0]
+    return sorted({*getattr(options, "modalities", ()), *heads})
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
@@ -101,31 +143,37 @@ def _used_modalities(options: config.Model, data: Data) -> list[str]:
 
 def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
     """Everything that determines a run's numbers."""
-    neural = not isinstance(experiment.model, config.Popularity)
+    neural = not isinstance(experiment.model, config.UNTRAINED)
+    budget = asdict(experiment.training)
+    if experiment.training.loss == "softmax":
+        del budget["negatives"]  # it draws none
+    arithmetic = settings.runtime_of(experiment.dataset)
     return {
         "model": type(experiment.model).__name__,
         "options": asdict(experiment.model),
-        "training": asdict(experiment.training) if neural else None,
-        "protocol": asdict(settings.protocol),
+        "training": budget if neural else None,
+        "max_length": settings.protocol.max_length,
         "seed": seed,
         "data": {name: data.digests[name] for name in ["sequences", *_used_modalities(experiment.model, data)]},
-        "code": code_digest(MODULES[type(experiment.model)]),
+        "code": code_digest(type(experiment.model)),
         "torch": torch.__version__,
         "device": data.sequences.items.device.type,
-        "threads": settings.runtime.threads,
-        "instruction_set": settings.runtime.instruction_set,
+        "threads": arithmetic.threads,
+        "instruction_set": arithmetic.instruction_set,
     }
 
 
 # Read at once: a file that is edited while runs go on is not the code that runs.
-SHARED = (layers, losses, sequences, training, evaluation, store, load_data, build)
-SOURCES = {part: inspect.getsource(part) for part in (*MODULES.values(), *SHARED)}
+SHARED = (layers, modalities, next_item, losses, sequences, training, evaluation, store, load_data, build)
+OWN = {options: inspect.getmodule(model) for options, model in MODELS.items()}
+SOURCES = {part: inspect.getsource(part) for part in (*OWN.values(), *SHARED)}
 
 
-def code_digest(model: Any) -> str:
-    """Of the code that determines a run of `model`, without comments, docstrings and layout."""
+@lru_cache
+def code_digest(options: type[config.Model]) -> str:
+    """Of the code that determines a run of a model, without comments, docstrings and layout."""
     digest = hashlib.sha256()
-    for part in (model, *SHARED):
+    for part in (OWN[options], *SHARED):
         tree = ast.parse(SOURCES[part])
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
@@ -146,17 +194,22 @@ def run(
     works on the same run, this one waits for it.
     """
     key = run_key(experiment, seed, data, settings)
-    folder = runs / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    folder = run_folder(key, runs)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder):
         if not (folder / "run.json").exists():
             report(f"{label}: {folder.name}")
             _carry_out(experiment, seed, data, settings, folder, key, label)
     return folder
 
 
+def run_folder(key: dict[str, Any], runs: Path) -> Path:
+    """Where a run is kept; it is finished if run.json is there."""
+    return runs / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Hold a lock on the folder; it goes with the process, however that ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -223,26 +276,28 @@ def _circumstances(data: Data) -> dict[str, Any]:
 def run_group(paths: config.Paths, settings: config.Config, dataset: str, group: str, device: torch.device) -> None:
     """Run every experiment of a group with every seed, then gather what later stages read.
 
-    data/results/<dataset>/<group>/ gets ranks.parquet (experiment, seed, split, user, a rank for each protocol),
-    curves.csv (experiment, seed, epoch, ...) and models/<experiment>-<seed>.safetensors.
+    The group's folder in data/trained/<dataset>/ gets ranks.parquet (experiment, seed, split, user, a rank for each
+    protocol), curves.csv (experiment, seed, epoch, ...) and models/<experiment>-<seed>.safetensors.
     """
-    _data_once.cache_clear()  # the files may have changed since
-    grid = [(experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds]
-    tasks = [
-        (experiment, seed, f"[{number}/{len(grid)}] {dataset} {experiment.name} seed {seed}")
-        for number, (experiment, seed) in enumerate(grid, start=1)
+    data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    grid = [
+        (experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds_of(dataset)
     ]
+    folders = {
+        (experiment.name, seed): run_folder(run_key(experiment, seed, data, settings), paths.runs)
+        for experiment, seed in grid
+    }
+    missing = [task for task in grid if not (folders[task[0].name, task[1]] / "run.json").exists()]
+    tasks = [
+        (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")
+        for number, (experiment, seed) in enumerate(missing, start=1)
+    ]
+    del data
     work = partial(_work, paths, settings, dataset, device)
-    side_by_side = min(runtime.workers(settings.runtime, device), len(tasks))
-    if side_by_side == 1:
-        finished = [work(task) for task in tasks]
-    else:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
-        with ProcessPoolExecutor(side_by_side, context, _begin_worker, (settings.runtime,)) as pool:
-            finished = list(pool.map(work, tasks))
-    folders = {(experiment.name, seed): folder for (experiment, seed), folder in zip(grid, finished, strict=True)}
+    done = side_by_side(work, tasks, settings.runtime_of(dataset), device)
+    folders |= {(experiment.name, seed): folder for (experiment, seed), folder in zip(missing, done, strict=True)}
 
-    results = paths.results(dataset) / group
+    results = paths.group(dataset, group)
     with atomic(results / "ranks.parquet") as path:
         _gather(folders, lambda folder: pd.read_parquet(folder / "ranks.parquet")).to_parquet(path, index=False)
     trained = {key: folder for key, folder in folders.items() if (folder / "curve.csv").exists()}
@@ -251,6 +306,19 @@ def run_group(paths: config.Paths, settings: config.Config, dataset: str, group:
     for (name, seed), folder in trained.items():
         with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
             path.write_bytes((folder / "model.safetensors").read_bytes())
+
+
+def side_by_side(
+    work: Callable[[Any], Any], tasks: list[Any], settings: config.Runtime, device: torch.device
+) -> list[Any]:
+    """`work` of each task, in order, in as many processes as the machine has cores for."""
+    data_once.cache_clear()  # the files may have changed since
+    processes = min(runtime.workers(settings, device), len(tasks))
+    if processes <= 1:
+        return [work(task) for task in tasks]
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
+    with ProcessPoolExecutor(processes, context, _begin_worker, (settings,)) as pool:
+        return list(pool.map(work, tasks))
 
 
 def _begin_worker(settings: config.Runtime) -> None:
@@ -268,11 +336,11 @@ def _work(
     task: tuple[config.Experiment, int, str],
 ) -> Path:
     experiment, seed, label = task
-    data = _data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     return run(experiment, seed, data, settings, paths.runs, label)
 
 
-_data_once = lru_cache(maxsize=1)(load_data)  # a worker reads the data set once, not once a run
+data_once = lru_cache(maxsize=1)(load_data)  # a worker reads the data set once, not once a run
 
 
 def _gather(folders: dict[tuple[str, int], Path], read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
@@ -291,7 +359,7 @@ def trained_model(
     """A finished neural model with its best weights, in evaluation mode."""
     experiment = next(e for e in settings.resolve(dataset, group) if e.name == name)
     model = build(experiment.model, data, settings.protocol.max_length)
-    model.load_state_dict(load_file(paths.results(dataset) / group / "models" / f"{name}-{seed}.safetensors"))
+    model.load_state_dict(load_file(paths.group(dataset, group) / "models" / f"{name}-{seed}.safetensors"))
     return model.eval()
 
 
@@ -300,7 +368,7 @@ def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
     settings = {
         experiment.name: {"model": type(experiment.model).__name__}
         | asdict(experiment.model)
-        | ({} if isinstance(experiment.model, config.Popularity) else asdict(experiment.training))
+        | ({} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training))
         for experiment in experiments
     }
     names = dict.fromkeys(name for options in settings.values() for name in options)

@@ -135,6 +135,28 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
     return figure
 
 
+def trials(table: pd.DataFrame) -> Figure:
+    """Validation NDCG@10 of each trial of a search, an experiment a line; a ring around the first trial.
+
+    Args:
+        table: experiment, trial, state, valid_ndcg_10.
+    """
+    names = table["experiment"].unique()
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.35 * len(names)))
+    row = table["experiment"].map({name: number for number, name in enumerate(names)})
+    for state, color in (("complete", PALETTE[1]), ("pruned", MUTED)):
+        chosen = table["state"] == state
+        axes.plot(table["valid_ndcg_10"][chosen], row[chosen], "o", color=color, markersize=5, label=state)
+    first = table["trial"] == 0
+    ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none", "color": ACCENT}
+    axes.plot(table["valid_ndcg_10"][first], row[first], label="as it stood", **ring)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="NDCG@10 on validation, best epoch of a trial", title="Trials")
+    axes.legend(frameon=False)
+    return figure
+
+
 def results_bars(table: pd.DataFrame, measure: str) -> Figure:
     """Test results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
 
@@ -150,6 +172,28 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
     axes.set_yticks(position, table["experiment"])
     axes.invert_yaxis()
     axes.set(xlabel=f"{measure} on test (bar: mean, whisker: 95 % interval over seeds, dot: a seed)")
+    return figure
+
+
+def ratios(table: pd.DataFrame) -> Figure:
+    """Ours over published, a dot a number with its 95 % interval over seeds; the band is the usual +- 5 %.
+
+    Args:
+        table: model, experiment, protocol, metric, k, published, ours, ci_low, ci_high.
+    """
+    table = table.reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.24 * len(table)))
+    ratio, low, high = (table[name] / table["published"] for name in ("ours", "ci_low", "ci_high"))
+    errors = np.nan_to_num(np.vstack([ratio - low, high - ratio]))
+    axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
+    axes.errorbar(ratio, table.index, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
+    measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
+    axes.set_yticks(table.index, table["experiment"] + ", " + table["protocol"] + " " + measure, fontsize=8)
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set(xlabel="ours / published (log scale; whisker: 95 % interval over seeds; band: 0.95 to 1.05)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     return figure
 
 

@@ -1,8 +1,17 @@
-"""The parts of the training loss. Letters: N real positions, V items, D model width, F feature width, C categories."""
+"""The parts of the training loss. Letters: N real positions, V items, D model width, F feature width, C categories.
+
+What asks for the next item is a criterion, hidden (N, D), table (V, D), targets (N,) -> a number, chosen in
+params.yaml: `softmax`, `SampledSoftmax` or `BinaryCrossEntropy`. A model with a bias for each item appends a column.
+"""
+
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 CHUNK_BYTES = 32 * 2**20  # of logits held at once
 
@@ -38,13 +47,65 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         return grad_hidden * scale, grad_table * scale, None
 
 
-def next_item(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue, averaged over positions; memory does not grow with N x V.
 
     Args:
         hidden: (N, D). table: (V, D) item embeddings, without padding. targets: (N,) rows of `table`.
     """
     return _SoftmaxCrossEntropy.apply(hidden, table, targets)
+
+
+class SampledSoftmax:
+    """Cross-entropy over the target and `negatives` items drawn anew each time, the same for all positions.
+
+    Items are drawn with probability q in proportion to the square root of 1 + their count in training: between uniform,
+    which wastes draws on items that nobody confuses, and popularity, which hardly ever draws most of the catalogue.
+    Each drawn score s_j enters as s_j - log(n q_j) (log-Q correction; Bengio and Senecal 2008), so that the expected
+    sum over draws is that over the whole catalogue whatever q is; the target, which is there for certain, enters as it
+    is. A draw of the target itself is left out.
+
+    Args:
+        counts: (V,) of each item in training. generator: on the CPU, of the draws.
+    """
+
+    def __init__(self, *, negatives: int, counts: Tensor, generator: torch.Generator):
+        weight = (counts.double().cpu() + 1).sqrt()
+        self.q = weight / weight.sum()
+        self.correction = (negatives * self.q).log().float().to(counts.device)
+        self.negatives, self.generator = negatives, generator
+
+    def __call__(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """hidden (N, D), table (V, D), targets (N,) -> mean over positions."""
+        drawn = torch.multinomial(self.q, self.negatives, replacement=True, generator=self.generator)
+        drawn = drawn.to(targets.device)
+        own = (hidden * table[targets]).sum(1, keepdim=True)
+        others = hidden @ table[drawn].T - self.correction[drawn]  # (N, n)
+        others = others.masked_fill(drawn == targets[:, None], -math.inf)
+        return (torch.cat([own, others], 1).logsumexp(1) - own.squeeze(1)).mean()
+
+
+class BinaryCrossEntropy:
+    """-log sigmoid(target) - the sum over `negatives` other items of log(1 - sigmoid(item)); SASRec's own with one.
+
+    Other items are drawn uniformly for each position. SASRec's authors also leave out all items of the user; of a large
+    catalogue that is a handful, so they may be drawn here.
+
+    Args:
+        generator: on the CPU, of the draws.
+    """
+
+    def __init__(self, *, negatives: int, generator: torch.Generator):
+        self.negatives, self.generator = negatives, generator
+
+    def __call__(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        """hidden (N, D), table (V, D), targets (N,) -> mean over positions."""
+        drawn = torch.randint(len(table) - 1, (len(hidden), self.negatives), generator=self.generator)
+        drawn = drawn.to(targets.device)
+        drawn = drawn + (drawn >= targets[:, None])  # every item but the target
+        own = (hidden * table[targets]).sum(1)
+        others = torch.einsum("nd,nkd->nk", hidden, table[drawn])
+        return (F.softplus(-own) + F.softplus(others).sum(1)).mean()
 
 
 def regression(predicted: Tensor, target: Tensor, present: Tensor, kind: str) -> Tensor:

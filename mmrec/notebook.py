@@ -61,7 +61,8 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
     failed = _failed(paths, name, dataset)
     failed.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, _shown(Path(folder) / "progress") as progress:
-        os.environ |= runtime.environment(settings.runtime) | {"MMREC_PROGRESS": str(progress)}
+        runtime.enter(settings.runtime_of(dataset))
+        os.environ["MMREC_PROGRESS"] = str(progress)
         papermill.execute_notebook(
             paths.root / "notebooks" / f"{name}.ipynb",
             failed,

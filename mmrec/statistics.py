@@ -1,6 +1,6 @@
 """How sure a number is: intervals over seeds, paired comparisons over users and seeds, many comparisons at once.
 
-Letters: S seeds, U users, R resamples.
+Letters: S seeds, U users, R resamples, K rows of gains.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,31 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+def resampled_means(gains: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """Means over users drawn with replacement, the same draws for every row.
+
+    Drawing is what costs, so all rows that are to be compared are given at once.
+
+    Args:
+        gains: (K, U) of the same users.
+
+    Returns:
+        (R, K).
+    """
+    generator = np.random.default_rng(seed)
+    users = gains.shape[1]
+    means = np.empty((resamples, len(gains)))
+    rows = max(1, 2**24 // users)  # bounded memory, whatever U is
+    for begin in range(0, resamples, rows):
+        count = min(rows, resamples - begin)
+        times = generator.multinomial(users, np.full(users, 1 / users), size=count)  # how often each user is drawn
+        means[begin : begin + count] = times @ gains.T / users
+    return means
+
+
+def compare(
+    ours: np.ndarray, theirs: np.ndarray, drawn_ours: np.ndarray, drawn_theirs: np.ndarray, seed: int = SEED
+) -> Comparison:
     """Mean of ours - theirs, paired over users, with a percentile bootstrap over users and over seeds.
 
     Users are paired: both models answer the same questions. Seeds are drawn for each model by itself, since seed 3 of
@@ -49,29 +73,20 @@ def compare(ours: np.ndarray, theirs: np.ndarray, resamples: int = RESAMPLES, se
 
     Args:
         ours, theirs: (S, U) gains of the same users; S may differ.
+        drawn_ours, drawn_theirs: (R, S) their `resampled_means`, of the same draws.
     """
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"not the same users: {ours.shape[1]} and {theirs.shape[1]}")
     generator = np.random.default_rng(seed)
-    users = ours.shape[1]
-    stacked = np.vstack([ours, theirs])  # (S1 + S2, U)
-    drawn = np.empty(resamples)
-    rows = max(1, 2**24 // users)  # bounded memory, whatever U is
-    for begin in range(0, resamples, rows):
-        count = min(rows, resamples - begin)
-        times = generator.multinomial(users, np.full(users, 1 / users), size=count)  # (R, U) how often each user
-        means = times @ stacked.T / users  # (R, S1 + S2)
-        drawn[begin : begin + count] = _of_drawn_seeds(means[:, : len(ours)], generator) - _of_drawn_seeds(
-            means[:, len(ours) :], generator
-        )
+    drawn = _of_drawn_seeds(drawn_ours, generator) - _of_drawn_seeds(drawn_theirs, generator)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    below, above = (1 + (drawn <= 0).sum()) / (1 + resamples), (1 + (drawn >= 0).sum()) / (1 + resamples)
+    below, above = ((1 + side.sum()) / (1 + len(drawn)) for side in (drawn <= 0, drawn >= 0))
     return Comparison(
         difference=float(ours.mean() - theirs.mean()),
         ci_low=float(low),
         ci_high=float(high),
         p_value=float(min(1, 2 * min(below, above))),
-        users=users,
+        users=ours.shape[1],
         seeds=min(len(ours), len(theirs)),
     )
 

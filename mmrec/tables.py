@@ -1,7 +1,6 @@
 """Per-user ranks -> the tables that people read. Rounded where shown, never where stored."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,18 @@ import numpy as np
 import pandas as pd
 
 from mmrec.evaluation import PROTOCOLS, gains, measures
-from mmrec.statistics import Comparison, compare, holm, mean_interval
+from mmrec.statistics import compare, holm, mean_interval, resampled_means
 
 RESULT_COLUMNS = ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
+COMPARISON_COLUMNS = ["experiment", "baseline", "protocol", "metric", "k"] + [
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_holm",
+    "users",
+    "seeds",
+]
 
 
 def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
@@ -30,17 +38,19 @@ def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).astype({"k": "Int64"})
 
 
-def gain_matrix(ranks: pd.DataFrame, experiment: str, protocol: str, metric: str, k: int | None) -> np.ndarray:
-    """(S, U) gains of an experiment's test users, seeds and users in ascending order.
+def rank_matrices(ranks: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """experiment -> protocol -> (S, U) ranks of its test users, seeds and users in ascending order.
 
     Raises:
         ValueError: a seed was not asked about all users that another was.
     """
-    part = ranks[(ranks["experiment"] == experiment) & (ranks["split"] == "test")]
-    table = part.pivot(index="seed", columns="user", values=protocol).sort_index().sort_index(axis=1)
-    if table.isna().any(axis=None):
-        raise ValueError(f"the seeds of {experiment!r} were not asked about the same users")
-    return gains(table.to_numpy(), metric, k)
+    matrices: dict[str, dict[str, np.ndarray]] = {}
+    for experiment, part in ranks[ranks["split"] == "test"].groupby("experiment", sort=False):
+        wide = part.pivot(index="seed", columns="user", values=list(PROTOCOLS)).sort_index().sort_index(axis=1)
+        if wide.isna().any(axis=None):
+            raise ValueError(f"the seeds of {experiment!r} were not asked about the same users")
+        matrices[experiment] = {protocol: wide[protocol].to_numpy() for protocol in PROTOCOLS}
+    return matrices
 
 
 def comparisons_table(ranks: pd.DataFrame, baseline: str, ks: tuple[int, ...]) -> pd.DataFrame:
@@ -51,24 +61,33 @@ def comparisons_table(ranks: pd.DataFrame, baseline: str, ks: tuple[int, ...]) -
     Raises:
         ValueError: no such baseline, or an experiment was asked about other users.
     """
-    asked = ranks[ranks["split"] == "test"].groupby("experiment")["user"].agg(frozenset)
+    asked = ranks[ranks["split"] == "test"].groupby("experiment", sort=False)["user"].agg(frozenset)
     if baseline not in asked:
         raise ValueError(f"no ranks of the baseline {baseline!r}; one of {list(asked.index)}")
     if different := [name for name, users in asked.items() if users != asked[baseline]]:
         raise ValueError(f"{different} and the baseline {baseline!r} were not asked about the same users")
-    others = [name for name in ranks["experiment"].unique() if name != baseline]
+    matrices = rank_matrices(ranks)
+    asked_for = [(protocol, metric, k) for protocol in PROTOCOLS for metric, k in measures(ks)]
+    gained = {
+        (protocol, metric, k, name): gains(matrix[protocol], metric, k)
+        for protocol, metric, k in asked_for
+        for name, matrix in matrices.items()
+    }
+    ends = np.cumsum([len(matrix) for matrix in gained.values()])
+    means = resampled_means(np.vstack(list(gained.values())))
+    drawn = dict(zip(gained, np.split(means, ends[:-1], axis=1), strict=True))
+    others = [name for name in matrices if name != baseline]
     families = []
-    for protocol in PROTOCOLS:
-        for metric, k in measures(ks):
-            theirs = gain_matrix(ranks, baseline, protocol, metric, k)
-            family = [vars(compare(gain_matrix(ranks, name, protocol, metric, k), theirs)) for name in others]
-            table = pd.DataFrame(family, columns=[field.name for field in fields(Comparison)])
-            for column, value in reversed(
-                [("experiment", others), ("baseline", baseline), ("protocol", protocol), ("metric", metric), ("k", k)]
-            ):
-                table.insert(0, column, value)
-            table.insert(table.columns.get_loc("p_value") + 1, "p_holm", holm(table["p_value"]))
-            families.append(table.astype({"k": "Int64"}))
+    for measure in asked_for:
+        theirs = (*measure, baseline)
+        rows = [
+            {"experiment": name, "baseline": baseline, "protocol": measure[0], "metric": measure[1], "k": measure[2]}
+            | vars(compare(gained[*measure, name], gained[theirs], drawn[*measure, name], drawn[theirs]))
+            for name in others
+        ]
+        family = pd.DataFrame(rows, columns=COMPARISON_COLUMNS).astype({"k": "Int64"})
+        family["p_holm"] = holm(family["p_value"])
+        families.append(family)
     return pd.concat(families, ignore_index=True)
 
 
@@ -84,11 +103,11 @@ def summary(
     return pd.DataFrame.from_dict(shown, orient="index")
 
 
-def gather_ranks(results: Path, groups: Iterable[str]) -> pd.DataFrame:
+def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
     """Per-user ranks of all groups: group, experiment, seed, split, user, a rank for each protocol."""
     tables = []
-    for group in groups:
-        table = pd.read_parquet(results / group / "ranks.parquet")
+    for group, folder in folders.items():
+        table = pd.read_parquet(folder / "ranks.parquet")
         table.insert(0, "group", group)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -103,6 +122,29 @@ def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str,
         mean, low, high = mean_interval(values.to_numpy())
         rows.append((experiment, mean, low, high, values.tolist()))
     return pd.DataFrame(rows, columns=["experiment", "mean", "low", "high", "values"])
+
+
+def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """published.csv: each published number beside the test result of the experiment that repeats it.
+
+    Args:
+        published: model, experiment, protocol, metric, k, published, source.
+        results: as `results_table` gives them.
+
+    Returns:
+        The rows whose experiment has results, with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed),
+        `ratio` (ours / published) and `seeds`.
+    """
+    keys = ["experiment", "protocol", "metric", "k"]
+    rows = []
+    for key, part in results[results["split"] == "test"].groupby(keys, sort=False):
+        mean, low, high = mean_interval(part["value"].to_numpy())
+        rows.append((*key, mean, low, high, len(part)))
+    ours = pd.DataFrame(rows, columns=[*keys, "ours", "ci_low", "ci_high", "seeds"])
+    table = published.merge(ours, on=keys)
+    table["ratio"] = table["ours"] / table["published"]
+    first = ["model", "protocol", "metric", "k", "published", "source", "ours", "ci_low", "ci_high", "ratio", "seeds"]
+    return table[[*first, "experiment"]]
 
 
 def verdict(row: Any) -> str:

@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from mmrec import losses
 from mmrec.config import Training
 from mmrec.evaluation import evaluate, gains
 from mmrec.files import atomic
@@ -21,15 +23,24 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says where it stopped."""
 
 
-def _generators(batches: torch.Generator) -> dict[str, torch.Tensor]:
-    states = {"batches": batches.get_state(), "cpu": torch.get_rng_state()}
+def criterion(training: Training, sequences: Sequences, generator: torch.Generator) -> losses.Criterion:
+    """What asks for the next item; `generator` draws its negatives, if it has any."""
+    if training.loss == "sampled_softmax":
+        return losses.SampledSoftmax(negatives=training.negatives, counts=sequences.item_counts(), generator=generator)
+    if training.loss == "bce":
+        return losses.BinaryCrossEntropy(negatives=training.negatives, generator=generator)
+    return losses.softmax
+
+
+def _generators(explicit: torch.Generator) -> dict[str, torch.Tensor]:
+    states = {"explicit": explicit.get_state(), "cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
-def _restore_generators(states: dict[str, torch.Tensor], batches: torch.Generator) -> None:
-    batches.set_state(states["batches"])
+def _restore_generators(states: dict[str, torch.Tensor], explicit: torch.Generator) -> None:
+    explicit.set_state(states["explicit"])
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])
@@ -44,6 +55,7 @@ def fit(
     seed: int,
     checkpoint: Path,
     label: str = "",
+    stop: Callable[[list[dict[str, float]]], bool] = lambda curve: False,
 ) -> list[dict[str, float]]:
     """Train until validation NDCG@10 has not risen for `patience` epochs; the model ends with its best weights.
 
@@ -52,9 +64,10 @@ def fit(
 
     Args:
         model: on the device of `sequences`; built after `torch.manual_seed(seed)`, whose stream dropout goes on with.
-        seed: of the order of batches.
+        seed: of the order of batches and of negatives.
         checkpoint: file; its folder exists.
         label: what progress lines begin with.
+        stop: asked after every epoch with the curve so far; true ends the training.
 
     Returns:
         The curve: a row an epoch with `epoch`, the mean of each part of the loss, and `valid_ndcg_10`.
@@ -65,19 +78,23 @@ def fit(
     optimiser = torch.optim.Adam(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.999)
     )
-    batches = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    next_item = criterion(training, sequences, generator)
     curve: list[dict[str, float]] = []
     best = deepcopy(model.state_dict())
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=sequences.items.device, weights_only=True)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        _restore_generators({name: value.cpu() for name, value in state["generators"].items()}, batches)
+        _restore_generators({name: value.cpu() for name, value in state["generators"].items()}, generator)
         best, curve = state["best"], state["curve"]
 
     begun, begun_at = time.monotonic(), len(curve)
-    while not finished(curve, training):
-        row = {"epoch": len(curve) + 1.0, **_epoch(model, optimiser, sequences, training, max_length, batches)}
+    while not (finished(curve, training) or (curve and stop(curve))):
+        row = {
+            "epoch": len(curve) + 1.0,
+            **_epoch(model, next_item, optimiser, sequences, training, max_length, generator),
+        }
         if not math.isfinite(row["total"]):
             raise TrainingError(f"{label}: the loss is {row['total']} in epoch {len(curve) + 1}; lower learning_rate")
         model.eval()
@@ -90,7 +107,7 @@ def fit(
         state = {
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
-            "generators": _generators(batches),
+            "generators": _generators(generator),
             "best": best,
             "curve": curve,
         }
@@ -120,25 +137,30 @@ def finished(curve: list[dict[str, float]], training: Training) -> bool:
 
 def _epoch(
     model: nn.Module,
+    next_item: losses.Criterion,
     optimiser: torch.optim.Optimizer,
     sequences: Sequences,
     training: Training,
     max_length: int,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """One pass over the training parts; the mean over steps of each part of the loss."""
+    """One pass over the training parts; the mean over steps of each part of the loss.
+
+    The gradient of a step is that of the mean over all positions of its batch, group after group.
+    """
     model.train()
     sums: dict[str, torch.Tensor] = {}
     steps = 0
-    for items, targets in training_batches(sequences, max_length, training.batch_size, generator):
-        parts = model.loss(items, targets)
+    for batch in training_batches(sequences, max_length, training.batch_size, generator):
         optimiser.zero_grad()
-        parts["total"].backward()
+        for items, targets, share in batch:
+            parts = model.loss(items, targets, next_item)
+            (parts["total"] * share).backward()
+            for name, value in parts.items():  # summed on the device: reading a number would make every step wait
+                sums[name] = sums.get(name, 0) + value.detach() * share
         nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         optimiser.step()
         steps += 1
-        for name, value in parts.items():  # summed on the device: reading a number would make every step wait
-            sums[name] = sums.get(name, 0) + value.detach()
     if not steps:
         raise TrainingError("no user has two training interactions: there is nothing to learn from")
     return {name: float(value) / steps for name, value in sums.items()}

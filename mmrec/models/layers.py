@@ -1,7 +1,8 @@
 """The block that every attention model here shares.
 
 Letters: B batch, T time, D width of the id stream, S streams, D_s width of stream s, H heads, L longest sequence.
-Sequences are padded on the right, so the causal mask alone keeps padding out of every real position.
+Sequences are padded on the right, so the causal mask alone keeps padding out of every real position. Attention in both
+directions is told what is no padding.
 """
 
 import math
@@ -57,11 +58,12 @@ class ScoreFusion(nn.Module):
 
 
 class StreamAttention(nn.Module):
-    """Causal self-attention whose scores come from several streams and whose values come from the first alone.
+    """Self-attention whose scores come from several streams and whose values come from the first alone.
 
     Each stream s has its own Q_s, K_s. With `sum`, sum_s Q_s K_s^T = [Q_1; Q_2; ..] [K_1; K_2; ..]^T: one fused
     attention over concatenated heads, no score matrix in memory. `explicit=True` computes the same the long way: the
-    reference, the way of the other fusions, and the only one that can return weights.
+    reference, the way of the other fusions, and the only one that can return weights. Causal, unless told what is
+    visible.
     """
 
     def __init__(self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int):
@@ -76,11 +78,19 @@ class StreamAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.fusion = ScoreFusion(kind=fusion, streams=len(stream_dims), max_length=max_length)
 
-    def forward(self, streams: list[Tensor], explicit: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward(
+        self,
+        streams: list[Tensor],
+        explicit: bool = False,
+        visible: Tensor | None = None,
+        moved: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Attend.
 
         Args:
             streams: S tensors (B, T, D_s); the first, of width D, also gives the values.
+            visible: (B, T) bool, what every position may look at, later ones too; None: itself and what is before it.
+            moved: (B, T, D) what gives the values instead of the first stream.
 
         Returns:
             output (B, T, D); and, when explicit, fused weights (B, H, T, T) and each stream's scaled scores
@@ -88,16 +98,23 @@ class StreamAttention(nn.Module):
         """
         queries = [self._heads(project(x)) for project, x in zip(self.query, streams, strict=True)]
         keys = [self._heads(project(x)) for project, x in zip(self.key, streams, strict=True)]
-        values = self._heads(self.value(streams[0]))  # (B, H, T, D/H)
+        values = self._heads(self.value(streams[0] if moved is None else moved))  # (B, H, T, D/H)
         dropout = self.dropout if self.training else 0.0
+        everywhere = None if visible is None else visible[:, None, None]  # (B, 1, 1, T)
         if self.fusion.kind == "sum" and not explicit:
             attended = F.scaled_dot_product_attention(
-                torch.cat(queries, -1), torch.cat(keys, -1), values, dropout_p=dropout, is_causal=True, scale=self.scale
+                torch.cat(queries, -1),
+                torch.cat(keys, -1),
+                values,
+                attn_mask=everywhere,
+                dropout_p=dropout,
+                is_causal=everywhere is None,
+                scale=self.scale,
             )
             return self._join(attended), None, None
-        mask = causal_mask(values.shape[2], values.device)
+        mask = causal_mask(values.shape[2], values.device) if everywhere is None else everywhere
         scores = torch.stack([q @ k.transpose(-1, -2) for q, k in zip(queries, keys, strict=True)], dim=2)
-        scores = scores.where(mask, 0)  # before any fusion that mixes key positions
+        scores = scores.where(mask.unsqueeze(-3), 0)  # before any fusion that mixes key positions
         fused = (self.fusion(scores) * self.scale).masked_fill(~mask, -math.inf)
         weights = fused.softmax(-1)
         return self._join(F.dropout(weights, dropout) @ values), weights, scores * self.scale
@@ -124,15 +141,40 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, others: list[Tensor], explicit: bool = False
+        self,
+        x: Tensor,
+        others: list[Tensor],
+        explicit: bool = False,
+        visible: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x (B, T, D) the id stream, others (B, T, D_s) -> the new id stream, and what `StreamAttention` shows."""
-        attended, weights, scores = self.attention([x, *others], explicit)
+        """x (B, T, D) the id stream, others (B, T, D_s) -> the new id stream, and what `StreamAttention` shows.
+
+        With a guide (B, T, D), the id stream's queries and keys come from the guide instead.
+        """
+        asking = x if guide is None else guide
+        attended, weights, scores = self.attention([asking, *others], explicit, visible, moved=x)
         x = self.attention_norm(x + self.dropout(attended))
         x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return x, weights, scores
 
 
-def last(hidden: Tensor, lengths: Tensor) -> Tensor:
-    """The state at each sequence's last real position: (B, T, D), (B,) -> (B, D)."""
-    return hidden[torch.arange(len(lengths), device=hidden.device), lengths - 1]
+class Transformer(nn.Module):
+    """Embeddings of a sequence -> states: learned positions, norm, blocks; SASRec less its items."""
+
+    def __init__(self, *, dim: int, layers: int, heads: int, dropout: float, max_length: int):
+        super().__init__()
+        self.position = nn.Embedding(max_length, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(stream_dims=[dim], heads=heads, dropout=dropout, fusion="sum", max_length=max_length)
+            for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), states that look back; or, told what is `visible` (B, T), in both directions."""
+        x = self.dropout(self.norm(x + self.position.weight[: x.shape[1]]))
+        for block in self.blocks:
+            x, _, _ = block(x, [], visible=visible)
+        return x

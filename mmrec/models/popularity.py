@@ -2,12 +2,14 @@
 
 from torch import Tensor
 
+from mmrec.sequences import Sequences
+
 
 class Popularity:
     """Letters: B batch, T time, V items."""
 
-    def __init__(self, *, training_items: Tensor, n_items: int):
-        self.counts = training_items.bincount(minlength=n_items + 1)[1:].float()  # (V,)
+    def __init__(self, *, sequences: Sequences):
+        self.counts = sequences.item_counts().float()  # (V,)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """items (B, T), lengths (B,) -> (B, V), the same for all; equal counts are ties."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mmrec import config
-from mmrec.sources import demo, hm, movielens
+from mmrec.sources import amazon, demo, hm, movielens
 from mmrec.sources import folder as own
 from mmrec.sources.interim import quality_table, read_items, write
 from mmrec.sources.rows import SourceError
@@ -12,7 +12,9 @@ from mmrec.sources.tables import Tables
 __all__ = ["SourceError", "Tables", "fetch", "images", "quality_table", "read", "read_items", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read, "movielens": movielens.read}
+AMAZON = {2014: amazon.read}  # by release
 PLACED = {  # what a person places
+    "amazon": "reviews_<category>_5.json.gz and meta_<category>.json.gz",
     "folder": "interactions.csv, items.csv and images/",
     "hm": "transactions_train.csv, articles.csv and images/",
     "movielens": "ml-1m/, plots.csv and posters/",
@@ -36,6 +38,8 @@ def read(source: config.Source, folder: Path) -> Tables:
     Raises:
         SourceError: a file is missing or cannot be used; the message names it, the line, and what to do.
     """
+    if isinstance(source, config.AmazonSource):
+        return AMAZON[source.release](folder, source.category)
     return READERS[source.kind](folder)
 
 

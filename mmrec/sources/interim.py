@@ -50,7 +50,8 @@ def quality_table(quality: dict) -> pd.DataFrame:
     images = quality["images"]
     rows += [("images", "listed", images["listed"], ""), ("images", "usable", images["usable"], "")]
     rows += _reasons("images", images["unusable"], quality["examples"]["images"])
-    rows += [("items", f"without {name}", quality[name]["empty"], "") for name in ("text", "categories")]
+    without = [name for name in ("metadata", "text", "categories") if name in quality]
+    rows += [("items", f"without {name}", quality[name]["empty"], "") for name in without]
     return pd.DataFrame(rows, columns=["table", "what", "rows", "for example"])
 
 

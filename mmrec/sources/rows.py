@@ -75,7 +75,7 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     Raises:
         SourceError: no such file or column, no rows, not UTF-8, or a quote that is never closed.
     """
-    _must_exist(path)
+    must_exist(path)
     _must_be_utf8(path)
     header = _header(path)
     for name in required:
@@ -96,14 +96,14 @@ def read_separated(path: Path, columns: Sequence[str], separator: str) -> Rows:
     Raises:
         SourceError: no such file, or no rows.
     """
-    _must_exist(path)
+    must_exist(path)
     one_byte = "\x1f"  # the parser wants one byte; this one means "unit separator" and occurs in no text
     text = path.read_bytes().decode("latin-1").replace(separator, one_byte)
     options = arrow.ParseOptions(delimiter=one_byte, quote_char=False)
     return _parse(path, io.BytesIO(text.encode()), list(columns), options, header=False)
 
 
-def _must_exist(path: Path) -> None:
+def must_exist(path: Path) -> None:
     if not path.is_file():
         raise SourceError(f"{path.name} is missing: place it in {path.parent}")
 

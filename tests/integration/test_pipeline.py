@@ -79,11 +79,20 @@ def test_fetched_data_sets_are_those_that_the_project_makes():
     assert PIPELINE["vars"][0]["fetched"] == made
 
 
+def test_ablated_data_sets_are_those_with_more_than_the_main_group():
+    settings = config.load(ROOT / "params.yaml")
+    several = [name for name, about in settings.datasets.items() if len(about.groups) > 1]
+    assert PIPELINE["vars"][1]["ablated"] == several
+    assert all(about.groups[0] == "main" for about in settings.datasets.values())
+
+
 def test_params_that_stages_depend_on_exist():
     params = YAML(typ="safe").load(ROOT / "params.yaml")
-    for stage in STAGES.values():
-        for key in stage["params"]:
-            for dataset in PIPELINE["vars"][0]["fetched"]:
+    lists = {name: names for entry in PIPELINE["vars"] for name, names in entry.items()}
+    for name, stage in STAGES.items():
+        each = PIPELINE["stages"][name]["foreach"].strip("${}")
+        for key in stage.get("params", []):
+            for dataset in params["datasets"] if each == "datasets" else lists[each]:
                 value = params
                 for part in re.sub(r"\$\{(key|item)\}", dataset, key).split("."):
                     value = value[part]
@@ -99,7 +108,8 @@ def test_source_notebook_is_stripped_and_only_calls(path):
     assert [cell.id for cell in notebook.cells] == [f"cell-{number}" for number in range(len(notebook.cells))]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert code[0].metadata["tags"] == ["parameters"] and code[0].source == 'dataset = "demo"'
+    assert code[0].metadata["tags"] == ["parameters"]
+    assert re.fullmatch(r'dataset = "(demo|beauty_2014)"', code[0].source)
     for cell in code:
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source

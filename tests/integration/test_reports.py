@@ -37,9 +37,10 @@ def test_results_are_of_every_experiment_and_seed(dataset):
     settings = config.load(ROOT / "params.yaml")
     results = pd.read_csv(ROOT / "reports" / dataset / "results.csv")
     assert list(results) == tables.RESULT_COLUMNS
-    wanted = {(e.name, seed) for e in settings.resolve(dataset, "main") for seed in settings.seeds}
-    assert set(results[["experiment", "seed"]].itertuples(index=False, name=None)) == wanted
-    assert len(settings.seeds) >= 5
+    experiments = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
+    wanted = {(e.group, e.name, seed) for e in experiments for seed in settings.seeds_of(dataset)}
+    assert set(results[["group", "experiment", "seed"]].itertuples(index=False, name=None)) == wanted
+    assert len(settings.seeds_of(dataset)) >= 5
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -51,6 +51,8 @@ encoders:
   vgg: {kind: vgg16, layer: fc7}
   bert: {kind: bert, package: some_package, pooling: mean}
 training:
+  loss: softmax
+  negatives: 16
   epochs: 200
   patience: 10
   batch_size: 256
@@ -73,6 +75,11 @@ models:
     text_weight: 1.0
     category_weight: 1.0
     regression: cosine
+  bert4rec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, mask_share: 0.2}
+  item_knn: {neighbours: 5, shrinkage: 1.0, decay: 0.5}
+  sasrecf: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category]}
+  fdsa: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category]}
+  nova: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category], fusion: gate}
 experiments:
   main:
     popularity: {model: popularity}
@@ -80,6 +87,21 @@ experiments:
     maf: {model: maf}
   narrow:
     sasrec: {model: sasrec, options: {dim: 4}, training: {epochs: 3}}
+  deep:
+    sasrec_deep: {model: sasrec, options: {layers: 2}}
+tuning:
+  trials: 3
+  seed: 0
+  warm_up: 1
+  training: {epochs: 5}
+  slow: {sasrec: {epochs: 6}}
+  space:
+    learning_rate: [1.0e-3, 1.0e-2]
+    dropout: [0.1, 0.6]
+    dim: [4]
+    layers: [1]
+    fusion: [sum, gate]
+    auxiliary_weight: [0.1, 1.0]
 seeds: [0, 1]
 """
 
@@ -104,6 +126,11 @@ def test_the_repositorys_params_load_and_every_group_resolves_on_every_data_set(
 
 # --- what is wrong is refused, in one line that names it ----------------------------------------------------------
 
+
+def amazon(category, release=2014):
+    return f"{{kind: amazon, release: {release}, category: {category}}}"
+
+
 WRONG = {
     "misspelt section": ("seeds:", "seed:", ["params.yaml.seed: no such key", "'seeds'"]),
     "misspelt key": ("patience: 10", "patients: 10", ["training.patients: no such key", "'patience'"]),
@@ -124,17 +151,20 @@ WRONG = {
     "all dropped": ("dropout: 0.5", "dropout: 1.0", ["models.sasrec.dropout", "less than 1"]),
     "too short": ("max_length: 50", "max_length: 1", ["protocol.max_length", "greater than or equal to 2"]),
     "no k": ("ks: [5, 10]", "ks: []", ["protocol.ks", "at least 1"]),
-    "a k twice": ("ks: [5, 10]", "ks: [5, 5]", ["protocol", "ks holds one twice"]),
+    "a k twice": ("ks: [5, 10]", "ks: [5, 5]", ["params.yaml.protocol.ks: it holds one twice"]),
     "no seed": ("seeds: [0, 1]", "seeds: []", ["seeds", "at least 1"]),
     "seed too large": ("seeds: [0, 1]", "seeds: [4294967296]", ["seeds.0", "less than 4294967296"]),
     "heads of sasrec": ("dim: 8", "dim: 9", ["models.sasrec", "heads must divide dim", "9 is no multiple of 2"]),
     "heads of a stream": ("stream_dim: 4", "stream_dim: 5", ["models.maf", "heads must divide", "5 is no multiple"]),
     "unknown modality": ("[image, text, category]", "[image, sound]", ["maf.modalities.1", "'image', 'text'", "sound"]),
     "modality not in a list": ("[image, text, category]", "image", ["maf.modalities", "array", "'image'"]),
-    "modality twice": ("[image, text, category]", "[text, text]", ["models.maf", "modalities holds one twice"]),
+    "modality twice": ("[image, text, category]", "[text, text]", ["models.maf.modalities: it holds one twice"]),
     "unknown fusion": ("fusion: sum", "fusion: mean", ["models.maf.fusion", "'sum', 'concat' or 'gate'", "'mean'"]),
     "strengths": ("noise: 0.1", "noise: 0.2", ["datasets.shop.source.demo", "must be 1, they are 1.1"]),
     "unknown source": ("kind: demo", "kind: damo", ["datasets.shop.source", "'damo'", "'demo', 'folder'"]),
+    "category that is a path": ("{kind: folder}", amazon("../x"), ["source.amazon.category", "pattern", "'../x'"]),
+    "category with a line break": ("{kind: folder}", amazon('"B\\n"'), ["source.amazon.category", "pattern"]),
+    "unknown release": ("{kind: folder}", amazon("B", 2015), ["source.amazon.release", "2014", "2015"]),
     "unknown split": ("kind: leave_one_out", "kind: half", ["datasets.shop.split", "'half'", "'leave_one_out'"]),
     "dates reversed": ("valid: 2020-01-01", "valid: 2021-01-01", ["split.global_time", "valid must be before test"]),
     "no date": ("valid: 2020-01-01", "valid: soon", ["split.global_time.valid", "date", "'soon'"]),
@@ -143,10 +173,68 @@ WRONG = {
     "text encoder for images": ("image: vgg", "image: bert", ["datasets.shop.image", "no image encoder 'bert'"]),
     "two origins": ("package: some_package", "package: a, path: b", ["encoders.bert", "exactly one of name, package"]),
     "no revision": ("package: some_package", "name: bert", ["encoders.bert", "name and revision go together"]),
+    "group before main": (
+        "    models: {sasrec: {dim: 16}}",
+        "    groups: [narrow]\n    models: {sasrec: {dim: 16}}",
+        ["blind.groups: the first is main, not ['narrow']"],
+    ),
     "unknown group": (
         "    models: {sasrec: {dim: 16}}",
-        "    groups: [man]\n    models: {sasrec: {dim: 16}}",
+        "    groups: [main, man]\n    models: {sasrec: {dim: 16}}",
         ["blind.groups", "'man'", "'main'"],
+    ),
+    "group twice": ("{epochs: 7}", "{epochs: 7}\n    groups: [main, main]", ["blind.groups: it holds one twice"]),
+    "experiment in two groups": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    groups: [main, narrow]",
+        ["datasets.blind.groups: ['sasrec'] would be in two of them"],
+    ),
+    "choice for an unknown experiment": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    experiments: {sasrek: {}}",
+        ["datasets.blind.experiments: no experiment ['sasrek']", "'sasrec'"],
+    ),
+    "choice for an experiment of another group": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    experiments: {sasrec_deep: {}}",
+        ["datasets.blind.experiments: no experiment ['sasrec_deep']; one of ['popularity', 'sasrec', 'maf']"],
+    ),
+    "choice of an unknown setting": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    experiments: {sasrec: {options: {dims: 4}}}",
+        ["datasets.blind", "main.sasrec.options.dims: no such key", "'dim'"],
+    ),
+    "choice of an unknown setting of training": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    experiments: {sasrec: {training: {epoch: 4}}}",
+        ["datasets.blind", "main.sasrec.training.epoch: no such key", "'epochs'"],
+    ),
+    "choice of a model": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    experiments: {sasrec: {model: maf}}",
+        ["blind.experiments.sasrec.model: no such key; one of ['options', 'training']"],
+    ),
+    "seeds of a data set": ("{epochs: 7}", "{epochs: 7}\n    seeds: []", ["datasets.blind.seeds", "at least 1"]),
+    "no user expected": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    expected: {users: 0, items: 1, interactions: 1}",
+        ["datasets.blind.expected.users", "greater than or equal to 1"],
+    ),
+    "unknown loss": (
+        "loss: softmax",
+        "loss: hinge",
+        ["training.loss", "'softmax', 'sampled_softmax' or 'bce'", "hinge"],
+    ),
+    "no negatives to draw": ("negatives: 16", "negatives: 0", ["training.negatives", "greater than or equal to 1"]),
+    "nothing masked": ("mask_share: 0.2", "mask_share: 0.0", ["models.bert4rec.mask_share", "greater than 0"]),
+    "growing with age": ("decay: 0.5", "decay: 1.5", ["models.item_knn.decay", "less than or equal to 1"]),
+    "unknown fusion of embeddings": ("fusion: gate", "fusion: mean", ["models.nova.fusion", "or 'gate'", "'mean'"]),
+    "budget of a search": ("{epochs: 5}", "{epoch: 5}", ["tuning.training.epoch: no such key", "'epochs'"]),
+    "budget of a slow one": ("{epochs: 6}", "{epoch: 6}", ["tuning.slow.sasrec.epoch: no such key", "'epochs'"]),
+    "range reversed": (
+        "dropout: [0.1, 0.6]",
+        "dropout: [0.6, 0.1]",
+        ["tuning.space", "dropout: the lowest comes first"],
     ),
     "unknown model": ("{model: maf}", "{model: mof}", ["experiments.main.maf.model", "'mof'", "'maf'"]),
     "defaults of an unknown model": ("  maf:\n    dim", "  mof:\n    dim", ["models: no model 'mof'", "'maf'"]),
@@ -234,6 +322,89 @@ def test_what_is_not_overridden_keeps_its_default(read):
 
 def test_overrides_of_one_model_leave_the_others_alone(read):
     assert next(e for e in read().resolve("blind", "main") if e.name == "maf").model.dim == 8
+
+
+CHOSEN = "experiments: {sasrec: {options: {dim: 2}, training: {epochs: 5}}, maf: {options: {fusion: gate}}}"
+
+
+def test_what_a_data_set_says_of_an_experiment_overrides_all_else(read):
+    deeper = "groups: [main, deep]\n    experiments: {sasrec_deep: {options: {layers: 3}}}"
+    [chosen] = read("{epochs: 7}", "{epochs: 7}\n    " + deeper).resolve("blind", "deep")
+    assert (chosen.model.layers, chosen.model.dim) == (3, 16)  # not the 2 of the experiment
+    [elsewhere] = read("{epochs: 7}", "{epochs: 7}\n    " + deeper).resolve("shop", "deep")
+    assert elsewhere.model.layers == 2
+
+    settings = read("{epochs: 7}", "{epochs: 7}\n    " + CHOSEN)
+    popularity, sasrec, maf = settings.resolve("blind", "main")
+    assert (sasrec.model.dim, sasrec.training.epochs) == (2, 5)  # not the 16 and 7 of the data set
+    assert (maf.model.dim, maf.model.fusion, maf.training.epochs) == (8, "gate", 7)
+    assert popularity == read().resolve("blind", "main")[0]
+    assert settings.resolve("shop", "main") == read().resolve("shop", "main")
+
+
+def test_what_a_data_set_says_of_an_experiment_can_be_left_out(read):
+    settings = read("{epochs: 7}", "{epochs: 7}\n    " + CHOSEN)
+    assert settings.resolve("blind", "main", tuned=False) == read().resolve("blind", "main")
+
+
+def test_groups_that_a_data_set_does_not_use_may_share_names_with_its_own(read):
+    assert read("{epochs: 7}", "{epochs: 7}\n    groups: [main, deep]").datasets["blind"].groups == ("main", "deep")
+    assert read().datasets["shop"].groups == ("main",)  # and `narrow` has a sasrec too
+
+
+def test_seeds_of_a_data_set_win_over_those_of_all(read):
+    settings = read("{epochs: 7}", "{epochs: 7}\n    seeds: [5, 6, 7]")
+    assert settings.seeds_of("blind") == (5, 6, 7)
+    assert settings.seeds_of("shop") == settings.seeds == (0, 1)
+
+
+def test_the_instruction_set_of_a_data_set_wins_over_that_of_all(read):
+    settings = read("{epochs: 7}", "{epochs: 7}\n    instruction_set: native")
+    assert settings.runtime_of("blind") == dataclasses.replace(settings.runtime, instruction_set="native")
+    assert settings.runtime_of("shop") == settings.runtime
+    assert settings.runtime.instruction_set == "portable"
+
+
+def test_an_experiment_knows_its_data_set(read):
+    assert {e.dataset for e in read().resolve("blind", "main")} == {"blind"}
+
+
+def test_what_is_published_of_a_data_set_is_read(read):
+    settings = read("{epochs: 7}", "{epochs: 7}\n    expected: {users: 3, items: 2, interactions: 9}")
+    assert settings.datasets["blind"].expected == config.Statistics(users=3, items=2, interactions=9)
+    assert settings.datasets["shop"].expected is None
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+def test_every_model_that_can_be_named_is_a_model_that_can_be_resolved():
+    assert set(config.get_args(config.Model)) == set(config.MODELS.values())
+    assert len(set(config.MODELS.values())) == len(config.MODELS)
+    assert set(config.UNTRAINED) < set(config.MODELS.values())
+
+
+def models_with(setting):
+    return [name for name, kind in config.MODELS.items() if setting in {f.name for f in dataclasses.fields(kind)}]
+
+
+@pytest.mark.parametrize("name", models_with("modalities"))
+def test_a_modality_twice_is_refused_of_every_model_that_has_them(read, name):
+    with pytest.raises(ConfigError, match=r"experiments.main.maf.options.modalities: it holds one twice$"):
+        read("{model: maf}", f"{{model: {name}, options: {{modalities: [text, category, text]}}}}")
+
+
+@pytest.mark.parametrize("name", models_with("modalities"))
+def test_a_modality_that_the_data_set_lacks_is_switched_off_in_every_model_that_has_them(read, name):
+    settings = read("{model: maf}", f"{{model: {name}, options: {{modalities: [category, image, text]}}}}")
+    for dataset, expected in (("shop", ("category", "image", "text")), ("blind", ("category", "text"))):
+        assert settings.resolve(dataset, "main")[2].model.modalities == expected
+
+
+@pytest.mark.parametrize("name", models_with("heads"))
+def test_heads_divide_the_width_of_every_model_that_has_them(read, name):
+    with pytest.raises(ConfigError, match="options: heads must divide dim: 8 is no multiple of 3"):
+        read("{model: maf}", f"{{model: {name}, options: {{heads: 3}}}}")
 
 
 def test_modalities_that_the_data_set_lacks_are_switched_off(read):
@@ -334,6 +505,8 @@ def test_what_is_computed_may_lie_elsewhere(project, tmp_path, monkeypatch):
     assert {paths.raw("x"), paths.interim("x"), paths.processed("x"), paths.results("x")} == {
         Path(f"/elsewhere/data/{stage}/x") for stage in ("raw", "interim", "processed", "results")
     }
+    assert paths.group("x", "main") == Path("/elsewhere/data/trained/x/main")
+    assert paths.group("x", "fusion") == Path("/elsewhere/data/trained/x/ablations/fusion")
     assert paths.runs == Path("/elsewhere/.runs")
     assert paths.reports("x") == Path("/elsewhere/reports/x")
 

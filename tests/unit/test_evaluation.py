@@ -72,6 +72,56 @@ def test_a_score_that_is_not_a_number_is_refused():
         ranks([0.1, math.nan, 0.2], 1, [3])
 
 
+@pytest.mark.parametrize("column", range(19))
+@pytest.mark.parametrize("others", [0.0, math.inf, -math.inf])
+def test_one_score_that_is_not_a_number_is_found_wherever_it_stands(column, others):
+    scores = torch.full((3, 19), others)
+    given = torch.tensor([7, 7, 7]), torch.tensor([[1], [1], [1]]), torch.tensor([2]), torch.tensor([0])
+    target_ranks(scores, *given)
+    scores[1, column] = math.nan
+    with pytest.raises(EvaluationError, match="NaN"):
+        target_ranks(scores, *given)
+
+
+def test_ranks_in_a_large_catalogue_are_exact():
+    # Beyond 2048 float16 counts in steps, and beyond 65,504 it does not count at all; bfloat16 stops at 256.
+    equal = torch.zeros(2, 70_000)
+    equal[1, :3] = -1  # all but three of the second row score as high as its target
+    found = target_ranks(
+        equal,
+        torch.tensor([70_000, 4]),
+        torch.tensor([[1, 2], [1, 5]]),
+        seen=torch.tensor([1, 7, 2, 9]),
+        seen_row=torch.tensor([0, 0, 1, 1]),
+    )
+    assert {protocol: rank.tolist() for protocol, rank in found.items()} == {
+        "full_all": [70_000, 69_997],
+        "full_unseen": [69_998, 69_996],
+        "sampled_100": [3, 2],
+    }
+    assert all(rank.dtype == torch.int64 for rank in found.values())
+
+
+def test_every_rank_of_a_large_catalogue_comes_out():
+    targets = torch.tensor([1, 2, 2047, 2050, 65_505, 69_999, 70_000])
+    scores = -torch.arange(70_000.0).expand(len(targets), -1)  # item 1 scores best; rows share their memory
+    none = torch.empty(0, dtype=torch.long)
+    found = target_ranks(scores, targets, torch.full((len(targets), 1), 3), none, none)
+    assert found["full_all"].tolist() == found["full_unseen"].tolist() == targets.tolist()
+
+
+def test_scores_in_double_precision_rank_as_in_single():
+    scores = [0.25, 0.5, 0.5, 0.75, 0.125]
+    double = target_ranks(
+        torch.tensor([scores], dtype=torch.double),
+        torch.tensor([2]),
+        torch.tensor([[1, 4]]),
+        torch.tensor([4]),
+        torch.tensor([0]),
+    )
+    assert {protocol: rank.item() for protocol, rank in double.items()} == ranks(scores, 2, [1, 4], seen=[4])
+
+
 @given(st.integers(0, 10_000))
 def test_ranks_agree_with_counting_one_by_one(seed):
     generator = np.random.default_rng(seed)

@@ -1,4 +1,6 @@
+import ast
 import hashlib
+import inspect
 import json
 import os
 import random
@@ -8,91 +10,24 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmrec import config, experiments, runtime, training
+from mmrec import config, experiments, losses, runtime, training
 from mmrec.evaluation import evaluate, gains
 from mmrec.features import store
-from mmrec.models import maf, sasrec
+from mmrec.models import maf
 
 CPU = torch.device("cpu")
-PARAMS = """\
-runtime: {device: cpu, threads: 1, encoder_threads: 1, instruction_set: native}
-datasets:
-  shop:
-    title: a shop
-    source: {kind: folder}
-    user_core: 1
-    item_core: 1
-    split: {kind: leave_one_out}
-    image: vgg
-    text: bert
-    category: true
-protocol: {max_length: 8, ks: [10], negatives: 10, negatives_seed: 0}
-encoders:
-  vgg: {kind: vgg16, layer: fc7}
-  bert: {kind: bert, package: some_package, pooling: mean}
-training: {epochs: 2, patience: 2, batch_size: 32, learning_rate: 0.01, weight_decay: 0.0, clip_norm: 5.0}
-models:
-  popularity: {}
-  sasrec: {dim: 8, layers: 1, heads: 2, dropout: 0.3}
-  maf:
-    dim: 8
-    stream_dim: 4
-    layers: 1
-    heads: 2
-    dropout: 0.3
-    modalities: [image, text]
-    fusion: gate
-    position: stream
-    image_weight: 0.0
-    text_weight: 1.0
-    category_weight: 1.0
-    regression: cosine
-experiments:
-  main:
-    popularity: {model: popularity}
-    sasrec: {model: sasrec}
-    maf: {model: maf}
-  again:
-    plain: {model: sasrec}
-    wide: {model: sasrec, options: {dim: 16}}
-  counts:
-    popularity: {model: popularity}
-seeds: [0, 1]
-"""
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory) -> config.Config:
-    path = tmp_path_factory.mktemp("project") / "params.yaml"
-    path.write_text(PARAMS)
-    return config.load(path)
 
 
 @pytest.fixture
 def choose(settings):
     """An experiment by its name."""
     return lambda name, group="main": next(e for e in settings.resolve("shop", group) if e.name == name)
-
-
-def write(shop: experiments.Data, folder: Path) -> None:
-    """data/processed/<dataset>, as the earlier stages leave it."""
-    shop.sequences.save(folder / "sequences.safetensors")
-    for modality, (matrix, present) in shop.features.items():
-        store.save(folder / "features" / f"{modality}.safetensors", store.Features(matrix, present, {}))
-
-
-@pytest.fixture
-def paths(shop, tmp_path) -> config.Paths:
-    found = config.Paths(tmp_path, tmp_path)
-    write(shop, found.processed("shop"))
-    return found
 
 
 # --- data --------------------------------------------------------------------------------------------------------
@@ -119,16 +54,64 @@ def test_data_is_named_by_the_content_of_its_files(shop, paths):
     }
 
 
+@pytest.mark.parametrize("items", [29, 31])
+def test_features_of_another_number_of_items_are_refused(paths, make_features, items):
+    folder = paths.processed("shop")
+    matrix, present = make_features(items)["text"]
+    store.save(folder / "features" / "text.safetensors", store.Features(matrix, present, {}))
+    experiments.load_data(folder, ("image", "category"), CPU)
+    with pytest.raises(experiments.StaleFeatures, match=f"text.safetensors has {items} items, .* 30: extract .* anew"):
+        experiments.load_data(folder, ("image", "text", "category"), CPU)
+
+
+# --- every model is there ----------------------------------------------------------------------------------------
+
+
+def test_every_model_that_can_be_named_can_be_built():
+    assert set(experiments.MODELS) == set(config.MODELS.values())
+    assert len(set(experiments.MODELS.values())) == len(experiments.MODELS)
+
+
+@pytest.mark.parametrize("name, kind", config.MODELS.items())
+def test_every_model_is_built_from_its_settings_and_scores(shop, choose, name, kind):
+    experiment = choose(name, "every")
+    assert type(experiment.model) is kind
+    torch.manual_seed(0)
+    model = experiments.build(experiment.model, shop, 8)
+    assert type(model) is experiments.MODELS[kind]
+    assert isinstance(model, torch.nn.Module) is (kind not in config.UNTRAINED)
+    if kind not in config.UNTRAINED:
+        model.eval()
+    scores = model.score(torch.tensor([[1, 2, 3], [4, 0, 0]]), torch.tensor([3, 1]))
+    assert scores.shape == (2, 30)
+    assert scores.dtype == torch.float32 and scores.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", config.MODELS.values(), ids=config.MODELS.keys())
+def test_a_model_asks_for_its_settings_and_of_the_data_for_what_there_is(kind):
+    asked = set(inspect.signature(experiments.MODELS[kind]).parameters)
+    settings = {field.name for field in fields(kind)}
+    assert settings <= asked
+    assert asked - settings <= {"n_items", "max_length", "features", "sequences"}
+
+
 # --- every setting of a model reaches it, and its runs' key ------------------------------------------------------
 
+ATTENTION = {"dim": 4, "layers": 2, "heads": 1, "dropout": 0.1}
 CHANGES = {
-    config.SASRec: {"dim": 4, "layers": 2, "heads": 1, "dropout": 0.1},
-    config.MAF: {
-        "dim": 4,
+    config.Popularity: {},
+    config.ItemKNN: {"neighbours": 2, "shrinkage": 3.0, "decay": 0.9},
+    config.MarkovChain: {"backoff": 0.3},
+    config.GRU4Rec: {"dim": 4, "hidden": 8, "layers": 2, "dropout": 0.1},
+    config.Caser: {"dim": 4, "window": 4, "vertical": 3, "horizontal": 5, "dropout": 0.1},
+    config.SASRec: ATTENTION,
+    config.BERT4Rec: ATTENTION | {"mask_share": 0.8},
+    config.SASRecF: ATTENTION | {"modalities": ("image", "category")},
+    config.FDSA: ATTENTION | {"modalities": ("image", "category")},
+    config.NOVA: ATTENTION | {"modalities": ("image", "category"), "fusion": "sum"},
+    config.MAF: ATTENTION
+    | {
         "stream_dim": 8,
-        "layers": 2,
-        "heads": 1,
-        "dropout": 0.1,
         "modalities": ("image", "category"),
         "fusion": "sum",
         "position": "added",
@@ -138,27 +121,36 @@ CHANGES = {
         "regression": "mse",
     },
 }
+NAMES = {kind: name for name, kind in config.MODELS.items()}
 EACH = [(kind, field.name) for kind in CHANGES for field in fields(kind)]
 
 
 def behaviour(options, shop):
-    """Shapes and the loss in training."""
+    """Shapes and the loss in training; of what is not trained, the scores."""
     torch.manual_seed(0)
-    model = experiments.build(options, shop, 8).train()
+    model = experiments.build(options, shop, 8)
     items = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]])
+    if isinstance(options, config.UNTRAINED):
+        return model.score(items, torch.tensor([4, 3])).tolist()
     torch.manual_seed(0)
-    parts = model.loss(items, items.roll(1, 0))
+    parts = model.train().loss(items, items.roll(1, 0), losses.softmax)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return shapes, {name: value.item() for name, value in parts.items()}
 
 
 @pytest.mark.parametrize("kind, name", EACH, ids=lambda part: getattr(part, "__name__", part))
 def test_every_setting_of_a_model_changes_what_it_does_and_its_key(shop, settings, choose, kind, name):
-    experiment = choose(kind.__name__.lower())
+    experiment = choose(NAMES[kind], "every")
     changed = replace(experiment, model=replace(experiment.model, **{name: CHANGES[kind][name]}))
     assert behaviour(changed.model, shop) != behaviour(experiment.model, shop)
     key, other = (experiments.run_key(e, 0, shop, settings) for e in (experiment, changed))
     assert key != other
+
+
+def test_the_settings_of_every_model_are_among_them():
+    assert {kind: set(changes) for kind, changes in CHANGES.items()} == {
+        kind: {field.name for field in fields(kind)} for kind in config.MODELS.values()
+    }
 
 
 def test_the_same_seed_builds_the_same_weights(shop, choose):
@@ -175,15 +167,22 @@ def test_the_same_seed_builds_the_same_weights(shop, choose):
 @pytest.fixture
 def key_of(shop, settings, choose):
     def key_of(name="sasrec", seed=0, data=shop, within=settings, **changes):
-        return json.dumps(experiments.run_key(replace(choose(name), **changes), seed, data, within), sort_keys=True)
+        experiment = replace(choose(name, "every"), **changes)
+        return json.dumps(experiments.run_key(experiment, seed, data, within), sort_keys=True)
 
     return key_of
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(config.Training)])
 def test_every_setting_of_training_is_in_the_key(key_of, choose, name):
+    budget = replace(choose("sasrec").training, loss="sampled_softmax")
+    other = "bce" if name == "loss" else getattr(budget, name) + 1
+    assert key_of(training=replace(budget, **{name: other})) != key_of(training=budget)
+
+
+def test_negatives_are_not_in_the_key_of_a_loss_that_draws_none(key_of, choose):
     budget = choose("sasrec").training
-    assert key_of(training=replace(budget, **{name: getattr(budget, name) + 1})) != key_of()
+    assert key_of(training=replace(budget, negatives=99)) == key_of(training=budget)
 
 
 def test_seed_and_device_arithmetic_are_in_the_key(key_of, settings, monkeypatch):
@@ -200,6 +199,32 @@ def test_seed_and_device_arithmetic_are_in_the_key(key_of, settings, monkeypatch
     assert len(set(keys)) == 6
 
 
+def test_the_instruction_set_of_the_data_set_is_in_the_key(key_of, settings):
+    def within(**chosen):
+        return replace(settings, datasets={"shop": replace(settings.datasets["shop"], **chosen)})
+
+    assert key_of(within=within(instruction_set="portable")) != key_of()
+    assert key_of(within=within(instruction_set="native")) == key_of()  # as that of all is
+
+
+def test_of_the_protocol_only_what_a_model_sees_is_in_the_key(key_of, settings):
+    def within(**changes):
+        return replace(settings, protocol=replace(settings.protocol, **changes))
+
+    for name in config.MODELS:
+        assert key_of(name, within=within(max_length=9)) != key_of(name)
+        # ks come after the ranks, and the negatives are drawn with the sequences, whose digest is in the key.
+        assert key_of(name, within=within(ks=(1, 5), negatives=7, negatives_seed=3)) == key_of(name)
+
+
+def test_where_a_run_is_kept_depends_on_its_key_and_not_on_the_order_in_it(shop, settings, choose, tmp_path):
+    key = experiments.run_key(choose("maf"), 0, shop, settings)
+    folder = experiments.run_folder(key, tmp_path)
+    assert experiments.run(choose("maf"), 0, shop, settings, tmp_path) == folder
+    assert experiments.run_folder(dict(reversed(key.items())), tmp_path) == folder
+    assert experiments.run_folder(key | {"seed": 1}, tmp_path) != folder
+
+
 def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
     def changed(name):
         return replace(shop, digests=shop.digests | {name: "other"})
@@ -210,6 +235,8 @@ def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
     # MAF here: streams of image and text, heads of text and category
     for modality in ("image", "text", "category"):
         assert key_of("maf", data=changed(modality)) != key_of("maf")
+    for name in ("sasrecf", "fdsa", "nova"):  # here of image and text
+        assert [key_of(name, data=changed(m)) != key_of(name) for m in ("image", "text", "category")] == [1, 1, 0]
 
 
 def test_names_are_not_in_the_key(key_of, choose):
@@ -219,48 +246,61 @@ def test_names_are_not_in_the_key(key_of, choose):
     assert key_of(**{"group": plain.group}) == key_of()
 
 
-def test_popularity_does_not_depend_on_training(key_of, choose):
-    budget = choose("popularity").training
-    assert key_of("popularity", training=replace(budget, epochs=99)) == key_of("popularity")
+@pytest.mark.parametrize("name", [NAMES[kind] for kind in config.UNTRAINED])
+def test_what_is_not_trained_does_not_depend_on_training(key_of, choose, name):
+    budget = choose(name, "every").training
+    assert key_of(name, training=replace(budget, epochs=99)) == key_of(name)
 
 
 def test_models_of_equal_settings_have_different_keys(key_of):
-    assert len({key_of("popularity"), key_of("sasrec"), key_of("maf")}) == 3
+    assert len({key_of(name) for name in config.MODELS}) == len(config.MODELS)
 
 
 @pytest.fixture
 def digest_with(monkeypatch):
     """code_digest where the source of one module reads otherwise."""
 
-    def digest_with(module, old, new, of=sasrec):
+    def digest_with(module, old, new, of=config.SASRec):
         source = experiments.SOURCES[module]
         assert old in source
         with monkeypatch.context() as patch:
             patch.setitem(experiments.SOURCES, module, source.replace(old, new))
-            return experiments.code_digest(of)
+            return experiments.code_digest.__wrapped__(of)  # past the cache
 
     return digest_with
 
 
 def test_comments_docstrings_and_layout_are_not_code(digest_with):
-    now = experiments.code_digest(sasrec)
+    now = experiments.code_digest(config.SASRec)
     assert digest_with(training, "# what early stopping watches", "# as before") == now
     assert digest_with(training, "Whether the budget is spent", "Is the budget spent") == now
     assert digest_with(training, "    model.train()\n", "\n    model.train()\n\n") == now
 
 
 def test_a_changed_number_or_line_is_code(digest_with):
-    now = experiments.code_digest(sasrec)
+    now = experiments.code_digest(config.SASRec)
     assert digest_with(training, '"ndcg", 10)', '"ndcg", 20)') != now
     assert digest_with(training, "    model.train()\n", "    model.eval()\n") != now
     assert digest_with(store, "(present - present.mean(0))", "(present + present.mean(0))") != now
-    assert digest_with(experiments.build, "max_length=max_length", "max_length=max_length + 1") != now
+    assert digest_with(experiments.build, '"max_length": max_length', '"max_length": max_length + 1') != now
 
 
 def test_the_code_of_other_models_is_not_in_the_digest(digest_with):
-    now = experiments.code_digest(sasrec)
-    assert digest_with(maf, "persistent=False", "persistent=True") == now
-    assert digest_with(maf, "persistent=False", "persistent=True", of=maf) != experiments.code_digest(maf)
+    now = experiments.code_digest(config.SASRec)
+    change = maf, 'position == "added"', 'position != "added"'
+    assert digest_with(*change) == now
+    assert digest_with(*change, of=config.MAF) != experiments.code_digest(config.MAF)
+
+
+@pytest.mark.parametrize("kind", config.MODELS.values(), ids=config.MODELS.keys())
+def test_all_code_of_the_library_that_a_model_imports_is_in_its_digest(kind):
+    own, shared = experiments.OWN[kind], {part.__name__ for part in experiments.SHARED}
+    imported = set()
+    for node in ast.walk(ast.parse(experiments.SOURCES[own])):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "mmrec":
+            whole = node.module in ("mmrec", "mmrec.models", "mmrec.features")  # from these come modules
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names} if whole else {node.module}
+    assert imported <= shared
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
@@ -303,6 +343,15 @@ def test_a_run_of_popularity_has_ranks_alone(shop, settings, choose, tmp_path):
     user = ranks.query("split == 'test'").iloc[0]
     target = shop.sequences.items[shop.sequences.test[user["user"]]]
     assert user["full_all"] == (counts >= counts[target - 1]).sum()
+
+
+@pytest.mark.parametrize("name", config.MODELS)
+def test_every_model_has_a_run(shop, settings, choose, tmp_path, name):
+    folder = experiments.run(choose(name, "every"), 0, shop, settings, tmp_path)
+    ranks = pd.read_parquet(folder / "ranks.parquet")
+    assert len(ranks) == 2 * int((shop.sequences.test >= 0).sum())
+    assert ranks[["full_unseen", "full_all"]].ge(1).all(axis=None)
+    assert (folder / "curve.csv").exists() is (config.MODELS[name] not in config.UNTRAINED)
 
 
 def test_two_runs_from_nothing_end_with_the_same_bytes(shop, settings, choose, tmp_path):
@@ -408,10 +457,11 @@ def wait_for(condition, seconds=60):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_started_again_it_ends_with_the_same_bits(shop, tmp_path):
-    text = PARAMS.replace("epochs: 2, patience: 2", f"epochs: {EPOCHS}, patience: {EPOCHS}")
+def test_killed_at_random_moments_and_started_again_it_ends_with_the_same_bits(shop_params, write_shop, tmp_path):
+    text = shop_params.read_text().replace("epochs: 2\n  patience: 2", f"epochs: {EPOCHS}\n  patience: {EPOCHS}")
+    assert text != shop_params.read_text()
     (tmp_path / "params.yaml").write_text(text)
-    write(shop, tmp_path)
+    write_shop(tmp_path)
     progress = tmp_path / "progress"
     progress.touch()
     environment = os.environ | {"MMREC_PROGRESS": str(progress), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -464,7 +514,7 @@ def one_by_one(monkeypatch):
 @pytest.fixture
 def gathered(settings, paths, one_by_one):
     experiments.run_group(paths, settings, "shop", "main", CPU)
-    return paths.results("shop") / "main"
+    return paths.group("shop", "main")
 
 
 def test_a_group_gathers_every_experiment_and_seed(gathered, shop):
@@ -491,23 +541,102 @@ def test_gathering_twice_gives_the_same_bytes_and_trains_nothing(gathered, setti
     assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
 
 
+class Started(Exception):
+    pass
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    """Two processes may work side by side; the first that starts is noticed."""
+
+    def start(*given):
+        raise Started
+
+    monkeypatch.setattr(runtime, "workers", lambda *_: 2)
+    monkeypatch.setattr(experiments, "ProcessPoolExecutor", start)
+
+
+def test_a_finished_group_starts_no_process(gathered, settings, paths, no_process):
+    before = {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()}
+    experiments.run_group(paths, settings, "shop", "main", CPU)
+    assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
+
+
+def test_a_group_of_which_one_run_is_missing_is_completed_without_another_process(
+    gathered, settings, paths, no_process, choose
+):
+    before = (gathered / "ranks.parquet").read_bytes()
+    data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    key = experiments.run_key(choose("sasrec"), 1, data, settings)
+    (experiments.run_folder(key, paths.runs) / "run.json").unlink()
+    experiments.run_group(paths, settings, "shop", "main", CPU)
+    assert (experiments.run_folder(key, paths.runs) / "run.json").exists()
+    assert (gathered / "ranks.parquet").read_bytes() == before
+
+
+def test_several_missing_runs_start_processes(settings, paths, no_process):
+    with pytest.raises(Started):
+        experiments.run_group(paths, settings, "shop", "main", CPU)
+
+
+def test_progress_counts_what_is_missing(gathered, settings, paths, choose, monkeypatch):
+    lines = []
+    monkeypatch.setattr(experiments, "report", lines.append)
+    data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    for name in ("sasrec", "maf"):
+        key = experiments.run_key(choose(name), 1, data, settings)
+        (experiments.run_folder(key, paths.runs) / "run.json").unlink()
+    experiments.run_group(paths, settings, "shop", "main", CPU)
+    assert [line.rsplit(":", 1)[0] for line in lines] == ["[1/2] shop sasrec seed 1", "[2/2] shop maf seed 1"]
+
+
+def test_a_group_runs_with_the_seeds_of_the_data_set(settings, paths, one_by_one):
+    shop = replace(settings.datasets["shop"], seeds=(3, 4, 5))
+    experiments.run_group(paths, replace(settings, datasets={"shop": shop}), "shop", "counts", CPU)
+    ranks = pd.read_parquet(paths.group("shop", "counts") / "ranks.parquet")
+    assert ranks["seed"].unique().tolist() == [3, 4, 5]
+
+
+def test_tasks_are_worked_on_in_order_and_answered_in_order(settings):
+    worked = []
+
+    def work(task):
+        worked.append(task)
+        return task * 10
+
+    assert experiments.side_by_side(work, [3, 1, 2], replace(settings.runtime, threads=10**6), CPU) == [30, 10, 20]
+    assert worked == [3, 1, 2]
+    assert experiments.side_by_side(work, [], settings.runtime, CPU) == []
+
+
+def test_data_that_changed_since_is_read_anew(settings, paths, make_features, no_process):
+    folder = paths.processed("shop")
+
+    def digest(_):
+        return experiments.data_once(folder, ("text",), CPU).digests["text"]
+
+    first = experiments.side_by_side(digest, [0], settings.runtime, CPU)
+    store.save(folder / "features" / "text.safetensors", store.Features(*make_features(30, seed=1)["text"], {}))
+    assert experiments.side_by_side(digest, [0], settings.runtime, CPU) != first
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not set as in the pipeline")
-def test_side_by_side_a_group_comes_out_as_one_by_one(gathered, shop, settings, tmp_path, monkeypatch):
+def test_side_by_side_a_group_comes_out_as_one_by_one(write_shop, gathered, shop, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "workers", lambda *_: 2)
     for name, value in runtime.environment(settings.runtime).items():
         monkeypatch.setenv(name, value)
     paths = config.Paths(tmp_path / "apart", tmp_path / "apart")
-    write(shop, paths.processed("shop"))
+    write_shop(paths.processed("shop"))
     experiments.run_group(paths, settings, "shop", "main", CPU)
-    results = paths.results("shop") / "main"
+    results = paths.group("shop", "main")
     for path in (path for path in gathered.rglob("*") if path.is_file()):
         assert (results / path.relative_to(gathered)).read_bytes() == path.read_bytes()
 
 
 def test_a_group_without_neural_models_is_gathered_too(settings, paths, one_by_one):
     experiments.run_group(paths, settings, "shop", "counts", CPU)
-    results = paths.results("shop") / "counts"
+    results = paths.group("shop", "counts")
     assert pd.read_parquet(results / "ranks.parquet")["experiment"].unique().tolist() == ["popularity"]
     assert len(pd.read_csv(results / "curves.csv")) == 0
 

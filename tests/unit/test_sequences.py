@@ -305,10 +305,14 @@ def epoch(found: Sequences, max_length=50, batch_size=16, seed=0):
     return list(training_batches(found, max_length, batch_size, torch.Generator().manual_seed(seed)))
 
 
+def groups_of(batches):
+    return [(items, targets) for batch in batches for items, targets, _ in batch]
+
+
 def rows_of(batches):
     """(inputs, targets) of every user, without padding."""
     rows = []
-    for items, targets in batches:
+    for items, targets in groups_of(batches):
         for row, target in zip(items.tolist(), targets.tolist(), strict=True):
             length = len(row) - row.count(0)
             rows.append((tuple(row[:length]), tuple(target[:length])))
@@ -328,7 +332,7 @@ def test_an_epoch_holds_every_users_latest_training_items_once_with_targets_one_
 
 
 def test_padding_is_on_the_right_and_the_same_for_items_and_targets(many):
-    for items, targets in epoch(many):
+    for items, targets in groups_of(epoch(many)):
         assert torch.equal(items > 0, targets > 0)
         real = (items > 0).long()
         assert (real.diff(dim=1) <= 0).all()
@@ -337,22 +341,28 @@ def test_padding_is_on_the_right_and_the_same_for_items_and_targets(many):
 
 
 def test_batches_have_the_size_asked_for(many):
-    sizes = [len(items) for items, _ in epoch(many, batch_size=16)]
+    sizes = [sum(len(items) for items, _, _ in batch) for batch in epoch(many, batch_size=16)]
     total = int((many.train_end - many.offsets[:-1] > 1).sum())
     assert sum(sizes) == total
-    assert sorted(sizes)[1:] == [16] * (len(sizes) - 1)
+    assert sizes[:-1] == [16] * (len(sizes) - 1)
+
+
+def test_shares_are_those_of_the_positions_of_a_batch(many):
+    for batch in epoch(many):
+        positions = [int((targets > 0).sum()) for _, targets, _ in batch]
+        assert [share for _, _, share in batch] == pytest.approx([n / sum(positions) for n in positions])
 
 
 def test_validation_and_test_items_are_never_trained_on(make_sequences):
     found = make_sequences([[1, 2, 3, 8, 9], [4, 5, 6, 10, 11]], n_items=20)
-    shown = {item for batch in epoch(found) for part in batch for item in part.unique().tolist()}
+    shown = {item for group in groups_of(epoch(found)) for part in group for item in part.unique().tolist()}
     assert shown == {1, 2, 3, 4, 5, 6}
 
 
 def test_the_generator_alone_decides_the_order(many):
     def same(a, b):
-        parts = zip(sum(a, ()), sum(b, ()), strict=True)
-        return len(a) == len(b) and all(torch.equal(x, y) for x, y in parts)
+        parts = zip(groups_of(a), groups_of(b), strict=True)
+        return all(x.shape == y.shape and torch.equal(x, y) for (x, _), (y, _) in parts)
 
     first = epoch(many, seed=3)
     torch.manual_seed(99)
@@ -365,26 +375,19 @@ def test_epochs_differ_and_mix_users(many):
     first, second = (list(training_batches(many, 50, 16, generator)) for _ in range(2))
     assert rows_of(first) != rows_of(second)
     companions = [{frozenset(rows_of([batch])) for batch in batches} for batches in (first, second)]
-    assert len(companions[0] & companions[1]) < len(first) / 3  # the few longest users share a batch every time
+    assert not companions[0] & companions[1]
 
 
-def test_users_of_similar_length_share_a_batch(many):
-    def padded(batches):
-        return sum(int((items == 0).sum()) for items, _ in batches)
-
-    generator = torch.Generator().manual_seed(0)
-    begin, length = many.offsets[:-1], many.train_end - many.offsets[:-1] - 1
-    begin, length = begin[length > 0], length[length > 0]
-    mixed = sum(
-        int((take(many.items, begin[rows], length[rows]) == 0).sum())
-        for rows in torch.randperm(len(length), generator=generator).split(16)
-    )
-    assert padded(epoch(many)) < 0.2 * mixed
-
-
-def test_batches_do_not_come_from_short_to_long(many):
-    widths = [items.shape[1] for items, _ in epoch(many)]
-    assert widths != sorted(widths)
+def test_a_batch_is_of_random_users_and_a_group_of_similar_ones(many):
+    batches = epoch(many)
+    lengths = [[(items > 0).sum(1) for items, _, _ in batch] for batch in batches]
+    means = torch.stack([torch.cat(groups).double().mean() for groups in lengths[:-1]])
+    assert means.std() < 2  # of batches sorted by length it would be that of the users, above 4
+    assert torch.cat([torch.cat(groups) for groups in lengths]).double().std() > 4
+    for groups in lengths:
+        for group in groups:
+            low, high = int(group.min()), int(group.max())
+            assert high <= 8 or (low - 1).bit_length() == (high - 1).bit_length()
 
 
 def test_users_with_one_training_item_have_nothing_to_predict(make_sequences):

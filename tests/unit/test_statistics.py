@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mmrec.statistics import compare, holm, mean_interval
+from mmrec import statistics
+from mmrec.statistics import SEED, Comparison, holm, mean_interval, resampled_means
 
 # --- over seeds --------------------------------------------------------------------------------------------------
 
@@ -30,6 +31,11 @@ def test_one_seed_says_nothing_of_the_next():
 
 
 # --- paired comparisons ------------------------------------------------------------------------------------------
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int = SEED) -> Comparison:
+    means = resampled_means(np.vstack([ours, theirs]), resamples, seed)
+    return statistics.compare(ours, theirs, means[:, : len(ours)], means[:, len(ours) :], seed)
 
 
 def drawn(seed, seeds, users, mean=0.0, spread=1.0):
@@ -124,7 +130,7 @@ def test_numbers_of_seeds_may_differ_and_the_smaller_is_named():
 
 def test_other_users_are_refused():
     with pytest.raises(ValueError, match="not the same users: 30 and 31"):
-        compare(drawn(0, 1, 30), drawn(1, 1, 31))
+        statistics.compare(drawn(0, 1, 30), drawn(1, 1, 31), np.zeros((9, 1)), np.zeros((9, 1)))
 
 
 def test_the_same_question_gets_the_same_answer():

@@ -10,7 +10,7 @@ KS = (1, 10)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(tables, "compare", lambda ours, theirs: statistics.compare(ours, theirs, resamples=200))
+    monkeypatch.setattr(tables, "resampled_means", lambda gained: statistics.resampled_means(gained, resamples=200))
 
 
 def ranks_of(experiment, seed, split, by_protocol, group="main"):
@@ -107,9 +107,9 @@ def test_users_are_paired_by_name_and_not_by_row(ranks):
     pd.testing.assert_frame_equal(found, tables.comparisons_table(ranks, "a", KS))
 
 
-def test_gains_stand_in_order_of_seed_and_user(ranks):
-    matrix = tables.gain_matrix(ranks.sample(frac=1, random_state=1), "a", "full_unseen", "mrr", None)
-    assert matrix == pytest.approx(gains(np.array([[2, 11, 4], [2, 11, 5]]), "mrr"))
+def test_ranks_stand_in_order_of_seed_and_user(ranks):
+    matrices = tables.rank_matrices(ranks.sample(frac=1, random_state=1))
+    assert matrices["a"]["full_unseen"].tolist() == [[2, 11, 4], [2, 11, 5]]
 
 
 def test_holm_is_taken_over_the_experiments_of_one_measure(ranks):
@@ -183,9 +183,23 @@ def test_ranks_of_several_groups_are_gathered_with_their_name(ranks, tmp_path):
     for group in ("main", "control"):
         (tmp_path / group).mkdir()
         ranks.drop(columns="group").to_parquet(tmp_path / group / "ranks.parquet")
-    found = tables.gather_ranks(tmp_path, ["main", "control"])
+    found = tables.gather_ranks({group: tmp_path / group for group in ("main", "control")})
     assert found["group"].value_counts().to_dict() == {"main": len(ranks), "control": len(ranks)}
     pd.testing.assert_frame_equal(found[found["group"] == "main"], ranks, check_like=True)
+
+
+def test_published_numbers_stand_beside_ours(ranks):
+    rows = [("A", "a", "full_unseen", "hr", 10, 0.5, "paper"), ("Z", "z", "full_unseen", "hr", 10, 0.1, "paper")]
+    published = pd.DataFrame(rows, columns=["model", "experiment", "protocol", "metric", "k", "published", "source"])
+    table = tables.published_table(published, tables.results_table(ranks, KS))
+    assert table.columns.tolist() == [
+        *["model", "protocol", "metric", "k", "published", "source"],
+        *["ours", "ci_low", "ci_high", "ratio", "seeds", "experiment"],
+    ]
+    [row] = table.itertuples()  # nothing of ours repeats z
+    # test ranks 2, 11, 4 and 2, 11, 5: two of three within ten, with both seeds
+    assert (row.ours, row.ci_low, row.ci_high, row.seeds) == pytest.approx((2 / 3, 2 / 3, 2 / 3, 2))
+    assert row.ratio == pytest.approx(4 / 3)
 
 
 def verdict_of(low, high, k=10):

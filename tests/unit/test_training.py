@@ -5,12 +5,22 @@ import pytest
 import torch
 from torch import nn
 
-from mmrec import config, training
+from mmrec import config, losses, training
 from mmrec.evaluation import evaluate, gains
 from mmrec.models.sasrec import SASRec
 from mmrec.training import TrainingError, best_epoch, finished, fit
 
-BUDGET = config.Training(epochs=4, patience=4, batch_size=16, learning_rate=0.01, weight_decay=0.0, clip_norm=5.0)
+BUDGET = config.Training(
+    loss="softmax",
+    negatives=4,
+    epochs=4,
+    patience=4,
+    batch_size=16,
+    learning_rate=0.01,
+    weight_decay=0.0,
+    clip_norm=5.0,
+)
+LOSSES = ["softmax", "sampled_softmax", "bce"]
 LONGEST = 8
 
 
@@ -46,8 +56,9 @@ def validation(model, shop):
 # --- what training does ------------------------------------------------------------------------------------------
 
 
-def test_training_learns(train, shop):
-    model, curve = train(budget=replace(BUDGET, epochs=15, patience=15))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_learns(train, shop, loss):
+    model, curve = train(budget=replace(BUDGET, loss=loss, epochs=15, patience=15))
     assert curve[-1]["total"] < 0.8 * curve[0]["total"]
     random = sum(1 / torch.log2(torch.tensor(2.0 + place)).item() for place in range(10)) / 30
     assert validation(model, shop) > 2 * random
@@ -59,11 +70,13 @@ def test_the_curve_has_a_row_an_epoch(train):
     assert all(set(row) == {"epoch", "total", "valid_ndcg_10"} for row in curve)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(train):
-    first = train("a")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(train, loss):
+    budget = replace(BUDGET, loss=loss)
+    first = train("a", budget)
     torch.rand(7)  # whatever happened before
-    assert same_bits(first, train("b"))
-    other = train("c", seed=1)
+    assert same_bits(first, train("b", budget))
+    other = train("c", budget, seed=1)
     assert [row["total"] for row in other[1]] != [row["total"] for row in first[1]]
 
 
@@ -77,6 +90,8 @@ def test_the_model_ends_with_its_best_weights_in_evaluation_mode(train, shop):
 
 
 CHANGES = {
+    "loss": "bce",
+    "negatives": 5,
     "epochs": 13,
     "patience": 1,
     "batch_size": 8,
@@ -89,8 +104,35 @@ CHANGES = {
 @pytest.mark.parametrize("name", [field.name for field in fields(config.Training)])
 def test_every_setting_of_training_matters(train, name):
     start = replace(BUDGET, learning_rate=0.3, epochs=12, patience=12)  # long enough to become worse once
-    changed = replace(start, **{name: CHANGES[name]})
-    assert train("a", start)[1] != train("b", changed)[1]
+    for loss in ("sampled_softmax", "bce") if name == "negatives" else ("softmax",):
+        start = replace(start, loss=loss)
+        changed = replace(start, **{name: CHANGES[name]})
+        assert train(f"{loss} a", start)[1] != train(f"{loss} b", changed)[1]
+
+
+def test_the_number_of_negatives_means_nothing_to_a_loss_that_draws_none(train):
+    assert same_bits(train("a"), train("b", replace(BUDGET, negatives=CHANGES["negatives"])))
+
+
+def test_the_three_losses_train_three_models(train):
+    assert len({train(loss, replace(BUDGET, loss=loss))[1][0]["total"] for loss in LOSSES}) == 3
+
+
+def test_the_criterion_is_the_one_asked_for(make_sequences):
+    # In training: item 1 twice, items 2 and 3 once; items 4 and 5 are for validation and test alone.
+    found = make_sequences([[1, 2, 4, 5], [3, 1, 4, 5]], n_items=6, negatives=1)
+    generator = torch.Generator()
+
+    def criterion(loss):
+        return training.criterion(replace(BUDGET, loss=loss, negatives=7), found, generator)
+
+    assert criterion("softmax") is losses.softmax
+    sampled, binary = criterion("sampled_softmax"), criterion("bce")
+    assert isinstance(sampled, losses.SampledSoftmax) and isinstance(binary, losses.BinaryCrossEntropy)
+    assert sampled.negatives == binary.negatives == 7
+    assert sampled.generator is generator and binary.generator is generator
+    weight = torch.tensor([3, 2, 2, 1, 1, 1], dtype=torch.double).sqrt()
+    torch.testing.assert_close(sampled.q, weight / weight.sum())
 
 
 class Scripted(nn.Module):
@@ -102,7 +144,7 @@ class Scripted(nn.Module):
         self.script, self.epoch, self.modes = targets_first, -1, []
         self.register_buffer("trained_epochs", torch.zeros(()))
 
-    def loss(self, items, targets):
+    def loss(self, items, targets, criterion):
         self.modes.append(("loss", self.training))
         return {"total": (self.weight - 1) ** 2, "id": self.weight * 0 + 2}
 
@@ -120,6 +162,25 @@ def run_script(shop, tmp_path, script, **budget):
     model = Scripted(script)
     chosen = replace(BUDGET, batch_size=1000, **budget)
     return model, fit(model, shop.sequences, chosen, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run")
+
+
+def test_training_ends_where_it_is_told_to_and_goes_on_where_it_is_not(shop, tmp_path):
+    asked = []
+
+    def stop(curve):
+        asked.append(len(curve))
+        return len(curve) == 2
+
+    def go(budget, **named):
+        model = Scripted([False, True, True, True])
+        return model, fit(
+            model, shop.sequences, budget, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run", **named
+        )
+
+    model, curve = go(BUDGET, stop=stop)
+    assert (len(curve), asked, model.trained_epochs) == (2, [1, 2], 2)  # with its best weights, as ever
+    assert len(go(BUDGET, stop=stop)[1]) == 2
+    assert len(go(BUDGET)[1]) == 4
 
 
 @pytest.mark.parametrize(
@@ -155,8 +216,8 @@ def test_a_part_of_the_loss_is_the_mean_over_steps(train, shop):
     def note(model):
         original = model.loss
 
-        def loss(items, targets):
-            parts = original(items, targets)
+        def loss(items, targets, criterion):
+            parts = original(items, targets, criterion)
             seen.append(parts["total"].item())
             return parts
 
@@ -187,7 +248,7 @@ def test_gradients_are_clipped(train, monkeypatch):
 
 def poison(model):
     with torch.no_grad():
-        model.norm.weight[0] = float("nan")
+        model.item.weight[1] = float("nan")
 
 
 def test_a_loss_that_is_not_a_number_stops_training(train, tmp_path):
@@ -204,9 +265,9 @@ def test_training_that_diverges_fails_loudly(train):
 def test_what_was_learned_before_the_failure_is_kept(train, monkeypatch, tmp_path):
     original, calls = SASRec.loss, []
 
-    def loss(self, items, targets):
+    def loss(self, items, targets, criterion):
         calls.append(1)
-        parts = original(self, items, targets)
+        parts = original(self, items, targets, criterion)
         return {"total": parts["total"] * (float("inf") if len(calls) > 8 else 1)}
 
     monkeypatch.setattr(SASRec, "loss", loss)
@@ -225,9 +286,11 @@ def test_users_too_short_to_learn_from_are_named(make_sequences, tmp_path):
 # --- going on ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(train, monkeypatch, epoch):
-    whole = train("whole")
+def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(train, monkeypatch, epoch, loss):
+    budget = replace(BUDGET, loss=loss)
+    whole = train("whole", budget)
 
     def stop(line):
         if f"epoch {epoch}," in line:
@@ -236,29 +299,43 @@ def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(train, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(training, "report", stop)
         with pytest.raises(Interrupted):
-            train("parts")
+            train("parts", budget)
     torch.rand(3)
-    assert same_bits(train("parts"), whole)
+    assert same_bits(train("parts", budget), whole)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("step", range(0, 16, 3))
-def test_interrupted_at_any_step_it_ends_with_the_same_bits(train, step):
-    whole, steps = train("whole"), []
+def test_interrupted_at_any_step_it_ends_with_the_same_bits(train, step, loss):
+    budget = replace(BUDGET, loss=loss)
+    whole, steps = train("whole", budget), []
 
     def interrupt(model):
         original = model.loss
 
-        def loss(items, targets):
+        def loss(items, targets, criterion):
             if len(steps) == step:
                 raise Interrupted
             steps.append(1)
-            return original(items, targets)
+            return original(items, targets, criterion)
 
         model.loss = loss
 
     with pytest.raises(Interrupted):
-        train("parts", change=interrupt)
-    assert same_bits(train("parts"), whole)
+        train("parts", budget, change=interrupt)
+    assert same_bits(train("parts", budget), whole)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
+def test_without_the_state_of_its_draws_another_run_would_follow(train, tmp_path, monkeypatch, loss):
+    budget = replace(BUDGET, loss=loss)
+    whole = train("whole", budget)
+    train("parts", replace(budget, epochs=2))
+    state = torch.load(tmp_path / "parts", weights_only=True)
+    state["generators"]["explicit"] = torch.Generator().manual_seed(0).get_state()
+    torch.save(state, tmp_path / "other")
+    assert same_bits(train("parts", budget), whole)
+    assert not same_bits(train("other", budget), whole)
 
 
 def test_interrupted_again_and_again_it_ends_with_the_same_bits(train, monkeypatch):
@@ -332,8 +409,9 @@ def test_training_is_finished_by_hand():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp_path):
-    data = shop.sequences.to("cuda")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp_path, loss):
+    data, whole_budget = shop.sequences.to("cuda"), replace(BUDGET, loss=loss)
 
     def trained(name, budget):
         torch.manual_seed(0)
@@ -341,7 +419,7 @@ def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp
         return model, fit(model, data, budget, max_length=LONGEST, seed=0, checkpoint=tmp_path / name)
 
     torch.use_deterministic_algorithms(True)
-    whole = trained("whole", BUDGET)
-    assert same_bits(whole, trained("again", BUDGET))
-    trained("stopped", replace(BUDGET, epochs=2))
-    assert same_bits(whole, trained("stopped", BUDGET))
+    whole = trained("whole", whole_budget)
+    assert same_bits(whole, trained("again", whole_budget))
+    trained("stopped", replace(whole_budget, epochs=2))
+    assert same_bits(whole, trained("stopped", whole_budget))

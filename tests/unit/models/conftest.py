@@ -1,48 +1,66 @@
-"""Every attention model of the library, small."""
+"""Every neural model of the library, small."""
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from mmrec.models.bert4rec import BERT4Rec
+from mmrec.models.caser import Caser
+from mmrec.models.fdsa import FDSA
+from mmrec.models.gru4rec import GRU4Rec
 from mmrec.models.maf import MAF
+from mmrec.models.nova import NOVA
 from mmrec.models.sasrec import SASRec
+from mmrec.models.sasrecf import SASRecF
 
 ITEMS, LONGEST = 20, 8
-SMALL = {"n_items": ITEMS, "max_length": LONGEST, "dim": 8, "layers": 2, "heads": 2, "dropout": 0.0}
-EACH_MODEL = {"sasrec": None} | {
-    f"maf-{fusion}-{position}": (fusion, position)
+SIZE = {"n_items": ITEMS, "dim": 8, "dropout": 0.0}
+ATTENTION = SIZE | {"max_length": LONGEST, "layers": 2, "heads": 2}
+MULTIMODAL = ATTENTION | {"modalities": ("image", "text", "category")}
+MULTITASK = {"stream_dim": 6, "image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0, "regression": "cosine"}
+
+# A model comes under all laws by one entry: its class and its settings, other than the features of items. No width may
+# be 20, 21 or 22: that is how tensors with a row an item are known.
+MODELS = {
+    "gru4rec": (GRU4Rec, SIZE | {"hidden": 10, "layers": 2}),
+    "caser": (Caser, SIZE | {"window": LONGEST, "vertical": 2, "horizontal": 3}),
+    "sasrec": (SASRec, ATTENTION),
+    "bert4rec": (BERT4Rec, ATTENTION | {"mask_share": 0.4}),
+    "sasrecf": (SASRecF, MULTIMODAL),
+    "fdsa": (FDSA, MULTIMODAL),
+}
+MODELS |= {f"nova-{fusion}": (NOVA, MULTIMODAL | {"fusion": fusion}) for fusion in ("sum", "concat", "gate")}
+MODELS |= {
+    f"maf-{fusion}-{position}": (MAF, MULTIMODAL | MULTITASK | {"fusion": fusion, "position": position})
     for fusion in ("sum", "concat", "gate")
     for position in ("stream", "added")
 }
+BOTH_WAYS = {"bert4rec"}  # states may depend on later items: what hides the target is tested with the model itself
+CAUSAL = [name for name in MODELS if name not in BOTH_WAYS]
 
 
 @pytest.fixture(scope="session")
-def make_maf(make_features) -> Callable[..., MAF]:
-    def make(seed: int = 0, spread: float = 1.0, **changes) -> MAF:
+def make(make_features) -> Callable[..., nn.Module]:
+    """A model of MODELS by name, in evaluation mode; `changes` go to its constructor."""
+
+    def make(name: str, seed: int = 0, spread: float = 1.0, **changes) -> nn.Module:
         torch.manual_seed(seed)
-        settings = SMALL | {
-            "features": make_features(ITEMS),
-            "stream_dim": 6,
-            "modalities": ("image", "text", "category"),
-            "fusion": "sum",
-            "position": "stream",
-            "weights": {"image": 1.0, "text": 1.0, "category": 1.0},
-            "regression": "cosine",
-        }
-        return _roughened(MAF(**(settings | changes)), spread)
+        kind, settings = MODELS[name]
+        if "features" in inspect.signature(kind).parameters:
+            settings = {"features": make_features(ITEMS)} | settings
+        return _roughened(kind(**(settings | changes)), spread)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def make_sasrec() -> Callable[..., SASRec]:
-    def make(seed: int = 0, spread: float = 1.0, **changes) -> SASRec:
-        torch.manual_seed(seed)
-        return _roughened(SASRec(**(SMALL | changes)), spread)
-
-    return make
+def as_sasrec() -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Weights of a model that has SASRec's parts at its top, under the names that SASRec gives them."""
+    return lambda weights: {n if n.startswith("item.") else f"transformer.{n}": w for n, w in weights.items()}
 
 
 def _roughened(model: nn.Module, spread: float) -> nn.Module:
@@ -54,16 +72,35 @@ def _roughened(model: nn.Module, spread: float) -> nn.Module:
     return model.eval()
 
 
-@pytest.fixture(params=EACH_MODEL)
-def make_model(request, make_maf, make_sasrec) -> Callable[..., nn.Module]:
+@pytest.fixture(params=MODELS)
+def make_model(request, make) -> Callable[..., nn.Module]:
     """A maker of each model in turn."""
-    if request.param == "sasrec":
-        return make_sasrec
-    fusion, position = EACH_MODEL[request.param]
-    return lambda **changes: make_maf(fusion=fusion, position=position, **changes)
+    return partial(make, request.param)
+
+
+@pytest.fixture(params=CAUSAL)
+def make_causal(request, make) -> Callable[..., nn.Module]:
+    """A maker of each model in turn whose states depend on nothing later."""
+    return partial(make, request.param)
 
 
 @pytest.fixture
 def model(make_model) -> nn.Module:
     """Each model in turn, in evaluation mode."""
     return make_model()
+
+
+@pytest.fixture
+def causal(make_causal) -> nn.Module:
+    """Each model in turn whose states depend on nothing later, in evaluation mode."""
+    return make_causal()
+
+
+@pytest.fixture(scope="session")
+def random_items() -> Callable[..., torch.Tensor]:
+    """Sequences without padding."""
+
+    def random_items(seed: int, shape: tuple[int, int] = (5, LONGEST)) -> torch.Tensor:
+        return torch.randint(1, ITEMS + 1, shape, generator=torch.Generator().manual_seed(seed))
+
+    return random_items

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmrec.models.layers import Block, ScoreFusion, StreamAttention, causal_mask, initialise, last
+from mmrec.models.layers import Block, ScoreFusion, StreamAttention, causal_mask, initialise
 
 B, T, D, H = 3, 6, 8, 2
 FUSIONS = ("sum", "concat", "gate")
@@ -59,6 +59,36 @@ def test_the_sum_by_hand():
         score = (score / math.sqrt(D / H)).masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
         heads.append(score.softmax(-1) @ values[..., head * D // H : (head + 1) * D // H])
     torch.testing.assert_close(module(streams)[0], module.out(torch.cat(heads, -1)), rtol=1e-5, atol=1e-6)
+
+
+REAL = torch.arange(T) < torch.tensor([[6], [4], [1]])  # (B, T)
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_told_what_is_visible_it_is_pytorchs_own_attention_in_both_directions(explicit):
+    module, [x] = attention(dims=(D,))
+    reference = nn.MultiheadAttention(D, H, batch_first=True).eval()
+    with torch.no_grad():
+        parts = [module.query[0], module.key[0], module.value]
+        reference.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        reference.out_proj.load_state_dict(module.out.state_dict())
+    expected, weights = reference(x, x, x, key_padding_mask=~REAL, average_attn_weights=False)
+    found, shown, _ = module([x], explicit, REAL)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    if explicit:
+        torch.testing.assert_close(shown, weights, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_is_not_visible_changes_nothing(fusion):
+    module, streams = attention(fusion=fusion)
+    changed = [torch.where(REAL[..., None], x, torch.randn_like(x)) for x in streams]
+    (before, weights, scores), after = module(streams, True, REAL), module(changed, True, REAL)[0]
+    assert torch.equal(after[REAL], before[REAL])
+    hidden = ~REAL[:, None, None].expand(B, H, T, T)
+    assert (weights[hidden] == 0).all() and (weights[~hidden] > 0).all()
+    assert (scores.movedim(2, 0)[:, hidden] == 0).all()
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -170,11 +200,6 @@ def test_a_block_is_attention_then_feed_forward_each_with_residual_and_norm_afte
 
 
 # --- small parts -------------------------------------------------------------------------------------------------
-
-
-def test_last_takes_each_sequences_last_real_state():
-    hidden = torch.arange(12.0).view(2, 3, 2)
-    assert last(hidden, torch.tensor([1, 3])).tolist() == [[0, 1], [10, 11]]
 
 
 def test_the_mask_lets_a_row_look_at_itself_and_before():

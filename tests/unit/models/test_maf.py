@@ -1,49 +1,116 @@
+import math
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mmrec.models.maf import ModalityEncoder
+from mmrec.losses import softmax
+from mmrec.models.modalities import ModalityEncoder
 
 ITEMS, LONGEST = 20, 8  # of the models that conftest makes
 MODALITIES = ("image", "text", "category")
-NO_WEIGHTS = dict.fromkeys(MODALITIES, 0.0)
+NO_WEIGHTS = {"image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0}
 
 
-def random_items(seed, shape=(5, LONGEST)):
-    return torch.randint(1, ITEMS + 1, shape, generator=torch.Generator().manual_seed(seed))
+@pytest.fixture(scope="module")
+def make_maf(make):
+    return partial(make, "maf-sum-stream")
 
 
 # --- with everything off it is SASRec ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_without_modalities_heads_and_a_stream_of_positions_it_is_sasrec(make_maf, make_sasrec, train):
-    maf = make_maf(modalities=(), position="added", weights=NO_WEIGHTS, dropout=0.5).train(train)
-    sasrec = make_sasrec(seed=1, dropout=0.5).train(train)
-    sasrec.load_state_dict(maf.state_dict(), strict=True)
+def test_without_modalities_and_heads_it_is_sasrec(make_maf, make, as_sasrec, train, random_items):
+    maf = make_maf(modalities=(), position="added", **NO_WEIGHTS, dropout=0.5).train(train)
+    sasrec = make("sasrec", seed=1, dropout=0.5).train(train)
+    sasrec.load_state_dict(as_sasrec(maf.state_dict()), strict=True)
     items, targets = random_items(0), random_items(1)
     found = []
     for model in (maf, sasrec):
         torch.manual_seed(0)  # of dropout
-        loss = model.loss(items, targets)["total"]
+        loss = model.loss(items, targets, softmax)["total"]
         found.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_they_begin_with_the_same_weights(make_maf, make_sasrec):
-    maf = make_maf(seed=3, spread=0, modalities=(), position="added", weights=NO_WEIGHTS)
-    sasrec = make_sasrec(seed=3, spread=0)
-    for (name, ours), (_, theirs) in zip(maf.state_dict().items(), sasrec.state_dict().items(), strict=True):
-        assert torch.equal(ours, theirs), name
+def test_they_begin_with_the_same_weights(make_maf, make, as_sasrec):
+    maf = make_maf(seed=3, spread=0, modalities=(), position="added", **NO_WEIGHTS)
+    sasrec = make("sasrec", seed=3, spread=0)
+    for name, ours in as_sasrec(maf.state_dict()).items():
+        assert torch.equal(ours, sasrec.state_dict()[name]), name
+
+
+# --- with the category stream alone it is DIF-SR -------------------------------------------------------------------
+
+
+def dif_sr(weights, fusion, items, features, present, layers=2, heads=2):
+    """States of DIF-SR (Xie et al. 2022, section 4.2) from MAF's weights, one sequence and one head at a time.
+
+    Per layer and source R_s (ids, positions, attribute) S_s = R_s W_Q (R_s W_K)^T; the fused S / sqrt(d), masked,
+    softmaxed, moves R_id W_V alone. Positions are not added to the input; they and the attribute are the same in every
+    layer. The one difference: the future is gone before the fusion too.
+    """
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def fused(scores, name):
+        if fusion == "sum":
+            return sum(scores)
+        if fusion == "concat":
+            return linear(torch.cat(scores, 1), f"{name}.mix")
+        energies = [linear(linear(score, f"{name}.energy_in").relu(), f"{name}.energy_out") for score in scores]
+        shares = torch.cat(energies, 1).softmax(1)  # (T, S)
+        return sum(shares[:, [s]] * score for s, score in enumerate(scores))
+
+    states = []
+    for sequence in items:
+        time = len(sequence)
+        category = norm(linear(features[sequence], "encoders.category.project"), "encoders.category.norm")
+        category[~present[sequence]] = weights["encoders.category.missing"]
+        x = norm(weights["item.weight"][sequence], "norm")
+        for layer in range(layers):
+            name = f"blocks.{layer}.attention"
+            moved = []
+            for head in range(heads):
+                scores = []
+                for s, source in enumerate((x, weights["position.weight"][:time], category)):
+                    query = linear(source, f"{name}.query.{s}").chunk(heads, 1)[head]
+                    key = linear(source, f"{name}.key.{s}").chunk(heads, 1)[head]
+                    scores.append((query @ key.T).tril())
+                value = linear(x, f"{name}.value").chunk(heads, 1)[head]
+                score = fused(scores, f"{name}.fusion") / math.sqrt(value.shape[1])
+                score = score + torch.full((time, time), -math.inf).triu(1)
+                moved.append(score.softmax(1) @ value)
+            x = norm(x + linear(torch.cat(moved, 1), f"{name}.out"), f"blocks.{layer}.attention_norm")
+            inner = linear(F.gelu(linear(x, f"blocks.{layer}.feed_forward.0")), f"blocks.{layer}.feed_forward.2")
+            x = norm(x + inner, f"blocks.{layer}.feed_forward_norm")
+        states.append(x)
+    return torch.stack(states)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concat", "gate"])
+def test_with_the_category_stream_alone_it_is_dif_sr(make, fusion, random_items):
+    model = make(f"maf-{fusion}-stream", modalities=("category",))
+    items = random_items(0)  # as long as can be: score rows are as wide as what mixes them
+    features, present = model._features("category")
+    assert present[items].any() and (~present[items]).any()
+    expected = dif_sr(model.state_dict(), fusion, items, features, present)
+    torch.testing.assert_close(model(items), expected, rtol=0, atol=1e-5)
 
 
 # --- fast and explicit -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("position", ["stream", "added"])
-def test_the_fast_sum_agrees_with_the_explicit_one(make_maf, position):
+def test_the_fast_sum_agrees_with_the_explicit_one(make_maf, position, random_items):
     model = make_maf(position=position)
     items = random_items(0)
     x, others = model._streams(items)
@@ -53,7 +120,7 @@ def test_the_fast_sum_agrees_with_the_explicit_one(make_maf, position):
 
 
 @pytest.mark.parametrize("fusion", ["sum", "concat", "gate"])
-def test_attention_shows_every_layer_and_stream(make_maf, fusion):
+def test_attention_shows_every_layer_and_stream(make_maf, fusion, random_items):
     model = make_maf(fusion=fusion)
     weights, scores = model.attention(random_items(0, (3, 5)))
     assert model.streams == ["item", "position", *MODALITIES]
@@ -63,7 +130,7 @@ def test_attention_shows_every_layer_and_stream(make_maf, fusion):
     assert (weights.triu(1) == 0).all()
 
 
-def test_shown_scores_stand_in_the_order_of_the_streams(make_maf):
+def test_shown_scores_stand_in_the_order_of_the_streams(make_maf, random_items):
     for modality in ("item", "position", *MODALITIES):
         model = make_maf(layers=1)
         number = model.streams.index(modality)
@@ -88,20 +155,20 @@ def with_features(model, modality, matrix):
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_what_an_item_lacks_is_never_looked_at(make_maf, modality):
+def test_what_an_item_lacks_is_never_looked_at(make_maf, modality, random_items):
     model = make_maf()
     features, present = model._features(modality)
     other = with_features(model, modality, torch.where(present[:, None], features, 1 - features))
     items, targets, lengths = random_items(0), random_items(1), torch.full((5,), LONGEST)
     assert (~present[items]).any() and (~present[targets]).any()
     assert torch.equal(other.score(items, lengths), model.score(items, lengths))
-    before, after = model.loss(items, targets), other.loss(items, targets)
+    before, after = model.loss(items, targets, softmax), other.loss(items, targets, softmax)
     assert all(torch.equal(after[part], before[part]) for part in before)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_what_an_item_has_matters(make_maf, modality):
-    model = make_maf(weights=NO_WEIGHTS)
+def test_what_an_item_has_matters(make_maf, modality, random_items):
+    model = make_maf(**NO_WEIGHTS)
     features, present = model._features(modality)
     other = with_features(model, modality, torch.where(present[:, None], 1 - features, features))
     lengths = torch.full((5,), LONGEST)
@@ -129,47 +196,48 @@ def test_an_item_is_encoded_by_its_own_features_wherever_it_stands():
     torch.testing.assert_close(encoder(items, features, present), each)
 
 
-def test_a_modality_without_a_stream_may_still_have_a_head(make_maf):
-    model = make_maf(modalities=(), weights=NO_WEIGHTS | {"text": 1.0})
+def test_a_modality_without_a_stream_may_still_have_a_head(make_maf, random_items):
+    model = make_maf(modalities=(), **(NO_WEIGHTS | {"text_weight": 1.0}))
     assert (list(model.encoders), list(model.heads)) == ([], ["text"])
-    assert set(model.loss(random_items(0), random_items(1))) == {"total", "id", "text"}
+    assert set(model.loss(random_items(0), random_items(1), softmax)) == {"total", "id", "text"}
 
 
-def test_a_modality_that_the_data_set_lacks_has_no_head(make_maf, make_features):
+def test_a_modality_that_the_data_set_lacks_has_no_head(make_maf, make_features, random_items):
     features = {"text": make_features(ITEMS)["text"]}
     model = make_maf(features=features, modalities=("text",))
     assert list(model.heads) == ["text"]
-    assert torch.isfinite(model.loss(random_items(0), random_items(1))["total"])
+    assert torch.isfinite(model.loss(random_items(0), random_items(1), softmax)["total"])
 
 
 # --- the loss ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("regression", ["cosine", "mse"])
-def test_the_total_is_the_weighted_sum_of_its_parts(make_maf, regression):
+def test_the_total_is_the_weighted_sum_of_its_parts(make_maf, regression, random_items):
     weights = {"image": 0.5, "text": 2.0, "category": 3.0}
-    parts = make_maf(weights=weights, regression=regression).loss(random_items(0), random_items(1))
+    model = make_maf(image_weight=0.5, text_weight=2.0, category_weight=3.0, regression=regression)
+    parts = model.loss(random_items(0), random_items(1), softmax)
     total = parts["id"] + sum(weight * parts[modality] for modality, weight in weights.items())
     torch.testing.assert_close(parts["total"], total)
     assert set(parts) == {"total", "id", *MODALITIES}
 
 
-def test_a_weight_scales_its_part_of_the_gradient(make_maf):
-    models = [make_maf(weights=NO_WEIGHTS | {"image": weight}) for weight in (1.0, 3.0)]
+def test_a_weight_scales_its_part_of_the_gradient(make_maf, random_items):
+    models = [make_maf(**(NO_WEIGHTS | {"image_weight": weight})) for weight in (1.0, 3.0)]
     gradients = []
     for model in models:
-        loss = model.loss(random_items(0), random_items(1))["total"]
+        loss = model.loss(random_items(0), random_items(1), softmax)["total"]
         gradients.append(torch.autograd.grad(loss, model.heads["image"].weight)[0])
     torch.testing.assert_close(gradients[1], 3 * gradients[0])
 
 
 @pytest.mark.parametrize("regression", ["cosine", "mse"])
-def test_heads_predict_the_features_of_the_next_item(make_maf, regression):
+def test_heads_predict_the_features_of_the_next_item(make_maf, regression, random_items):
     model = make_maf(regression=regression)
     items, targets = random_items(0, (2, 3)), random_items(1, (2, 3))
     targets[0, 0] = 3  # an item that lacks images and has text
     hidden, following = model(items).flatten(0, 1), targets.flatten()
-    parts = model.loss(items, targets)
+    parts = model.loss(items, targets, softmax)
     for modality in ("image", "text"):
         features, present = model._features(modality)
         predicted, wanted = model.heads[modality](hidden), features[following]
@@ -185,22 +253,22 @@ def test_heads_predict_the_features_of_the_next_item(make_maf, regression):
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_a_next_item_that_lacks_a_modality_adds_nothing_to_its_loss(make_maf, modality):
+def test_a_next_item_that_lacks_a_modality_adds_nothing_to_its_loss(make_maf, modality, random_items):
     model = make_maf()
     _, present = model._features(modality)
     has, lacks = [torch.tensor([i for i in range(1, ITEMS + 1) if present[i] == on]) for on in (True, False)]
     items, targets = random_items(0, (1, 4)), has[:4][None].clone()
-    alone = model.loss(items[:, :2], targets[:, :2])[modality]
+    alone = model.loss(items[:, :2], targets[:, :2], softmax)[modality]
     targets[0, 2:] = lacks[:2]
-    torch.testing.assert_close(model.loss(items, targets)[modality], alone)
+    torch.testing.assert_close(model.loss(items, targets, softmax)[modality], alone)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_where_no_next_item_has_a_modality_its_loss_is_0_and_all_gradients_finite(make_maf, modality):
+def test_where_no_next_item_has_a_modality_its_loss_is_0_and_all_gradients_finite(make_maf, modality, random_items):
     model = make_maf()
     _, present = model._features(modality)
     lacks = torch.tensor([i for i in range(1, ITEMS + 1) if not present[i]])
-    parts = model.loss(random_items(0, (1, 4)), lacks[:4][None])
+    parts = model.loss(random_items(0, (1, 4)), lacks[:4][None], softmax)
     assert parts[modality].item() == 0
     parts["total"].backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
@@ -210,7 +278,7 @@ def test_where_no_next_item_has_a_modality_its_loss_is_0_and_all_gradients_finit
 # --- streams -----------------------------------------------------------------------------------------------------
 
 
-def test_the_other_streams_are_made_anew_from_items_and_not_from_layers(make_maf):
+def test_the_other_streams_are_made_anew_from_items_and_not_from_layers(make_maf, random_items):
     """Every layer sees the same other streams: with the id stream's attention cut off, layers cannot tell apart."""
     model = make_maf()
     _, others = model._streams(random_items(0))
@@ -223,7 +291,7 @@ def test_the_other_streams_are_made_anew_from_items_and_not_from_layers(make_maf
         assert all(torch.equal(a, b) for a, b in zip(streams, others, strict=True))
 
 
-def test_widths_of_streams_may_differ(make_maf):
+def test_widths_of_streams_may_differ(make_maf, random_items):
     model = make_maf(dim=8, stream_dim=2)
     assert model(random_items(0)).shape == (5, LONGEST, 8)
     assert model.position.weight.shape == (LONGEST, 2)

@@ -1,4 +1,14 @@
+from functools import partial
+
+import pytest
 import torch
+
+from mmrec.losses import softmax
+
+
+@pytest.fixture
+def make_sasrec(make):
+    return partial(make, "sasrec")
 
 
 def test_states_have_the_width_asked_for(make_sasrec):
@@ -16,7 +26,7 @@ def test_scores_are_products_with_the_items_own_embeddings(make_sasrec):
 def test_the_embedding_of_padding_stays_as_it_is(make_sasrec):
     model = make_sasrec().train()
     items = torch.tensor([[1, 2, 0], [3, 4, 5]])
-    model.loss(items, torch.tensor([[2, 6, 0], [4, 5, 7]]))["total"].backward()
+    model.loss(items, torch.tensor([[2, 6, 0], [4, 5, 7]]), softmax)["total"].backward()
     assert (model.item.weight.grad[0] == 0).all()
     assert (model.item.weight.grad[1:] != 0).all()
 
@@ -24,8 +34,9 @@ def test_the_embedding_of_padding_stays_as_it_is(make_sasrec):
 def test_positions_count_from_the_oldest_item_shown(make_sasrec):
     model = make_sasrec(layers=1)
     items = torch.tensor([[1, 2, 3]])
-    expected = model.norm(model.item.weight[items] + model.position.weight[:3])
+    transformer = model.transformer
+    expected = transformer.norm(model.item.weight[items] + transformer.position.weight[:3])
     seen = []
-    model.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    transformer.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     model(items)
     torch.testing.assert_close(seen[0], expected)

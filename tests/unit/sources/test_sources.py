@@ -14,9 +14,10 @@ DEMO = config.DemoSource(
 
 
 def test_every_kind_has_a_reader():
-    kinds = {"demo", *config.PlacedSource.__annotations__["kind"].__args__}
-    assert set(sources.READERS) == kinds
-    assert set(sources.PLACED) == kinds - {"demo"}
+    placed = set(config.PlacedSource.__annotations__["kind"].__args__)
+    assert set(sources.READERS) == placed | {"demo"}
+    assert set(sources.AMAZON) == set(config.AmazonSource.__annotations__["release"].__args__)
+    assert set(sources.PLACED) == placed | {"amazon"}
 
 
 def test_demo_is_fetched_and_read(tmp_path):
@@ -25,10 +26,16 @@ def test_demo_is_fetched_and_read(tmp_path):
     assert len(tables.items) == 20 and tables.interactions["user_id"].nunique() == 5
 
 
-@pytest.mark.parametrize("kind", ["folder", "hm", "movielens"])
-def test_what_a_person_places_is_not_fetched(tmp_path, kind):
-    source = config.PlacedSource(kind=kind)
-    with pytest.raises(sources.SourceError, match=f"of kind {kind} is not fetched: place .* in {tmp_path}"):
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(config.PlacedSource(kind=kind) for kind in ("folder", "hm", "movielens")),
+        config.AmazonSource(kind="amazon", release=2014, category="Beauty"),
+    ],
+    ids=lambda source: source.kind,
+)
+def test_what_a_person_places_is_not_fetched(tmp_path, source):
+    with pytest.raises(sources.SourceError, match=f"of kind {source.kind} is not fetched: place .* in {tmp_path}"):
         sources.fetch(source, tmp_path)
     with pytest.raises(sources.SourceError, match="is missing: place it in"):
         sources.read(source, tmp_path)

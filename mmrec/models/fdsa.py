@@ -1,0 +1,53 @@
+"""FDSA (Zhang et al., IJCAI 2019): one transformer reads the items, another their features; the last states meet.
+
+Features A_1..A_S of an item are combined by vanilla attention, a = softmax(W_f A + b_f), f = sum_s a_s A_s; then
+F_sf = [O_items; O_features] W_sf + b_sf, and an item's score is the product of F_sf and its embedding.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mmrec.models.layers import Transformer, initialise
+from mmrec.models.modalities import Features, MultimodalModel, encoders
+
+
+class FDSA(MultimodalModel):
+    """Letters: B batch, T time, D width of every stream, S modalities, V items.
+
+    Args:
+        features: see `Features`. modalities: those that are used, at least one.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_items: int,
+        max_length: int,
+        features: Features,
+        dim: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        modalities: tuple[str, ...],
+    ):
+        super().__init__()
+        self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
+        self.keep(features, modalities)
+        self.encoders = encoders(features, modalities, dim)
+        self.energy = nn.Linear(dim, 1, bias=False)  # softmax would take b_f, the same for all, out again
+        shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
+        self.item_transformer = Transformer(**shape)
+        self.feature_transformer = Transformer(**shape)
+        self.fuse = nn.Linear(2 * dim, dim)
+        self.apply(initialise)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items (B, T), right-padded with 0 -> states (B, T, D)."""
+        of_items = self.item_transformer(self.item(items))
+        of_features = self.feature_transformer(self._combined(items))
+        return self.fuse(torch.cat([of_items, of_features], -1))  # (B, T, 2 D) -> (B, T, D)
+
+    def _combined(self, items: Tensor) -> Tensor:
+        """Vanilla attention over modalities: (B, T) -> (B, T, D)."""
+        streams = torch.stack(self.encoded(items), 2)  # (B, T, S, D)
+        return (self.energy(streams).softmax(2) * streams).sum(2)

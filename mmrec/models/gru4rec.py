@@ -1,0 +1,35 @@
+"""GRU4Rec (Hidasi et al., ICLR 2016, arXiv 1511.06939): a recurrent network over item ids.
+
+The paper's own loss compares with the other targets of a batch of parallel sessions; here any criterion may ask.
+"""
+
+from torch import Tensor, nn
+
+from mmrec.models.layers import initialise
+from mmrec.models.next_item import NextItemModel
+
+
+class GRU4Rec(NextItemModel):
+    """Letters: B batch, T time, D width, H hidden width, V items.
+
+    The GRU is torch's, like that of the authors' later PyTorch code. To equations 2 to 5 it adds biases, its z is the
+    paper's 1 - z, and its reset gate acts after the product with the old state: r * (U h), in the paper U (r * h). The
+    paper feeds one-hot items and has output weights of its own; here, as is common, items are embedded and scored
+    with the same embedding, so that a linear layer leads from H back to D. Sequences of any length are read whole.
+
+    Args:
+        layers: of the GRU; one did best in the paper. dropout: of the embedded items.
+    """
+
+    def __init__(self, *, n_items: int, dim: int, hidden: int, layers: int, dropout: float):
+        super().__init__()
+        self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(dim, hidden, layers, batch_first=True)
+        self.out = nn.Linear(hidden, dim)
+        initialise(self.item)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items (B, T), right-padded with 0 -> states (B, T, D)."""
+        hidden, _ = self.gru(self.dropout(self.item(items)))  # (B, T, H)
+        return self.out(hidden)

@@ -1,0 +1,44 @@
+"""A first-order Markov chain: what followed the last item most often in training.
+
+P(j | i) = n_ij / sum_j n_ij by maximum likelihood (the chain that FPMC factorises: Rendle et al., WWW 2010),
+interpolated with popularity (Jelinek and Mercer 1980): score_j = (1 - backoff) P(j | last) + backoff P(j). Thus
+popularity decides between equals, and alone where nothing ever followed.
+"""
+
+import torch
+from torch import Tensor
+
+from mmrec.models.next_item import last, to_front
+from mmrec.sequences import Sequences, take
+
+
+class MarkovChain:
+    """Letters: B batch, T time, V items, N different transitions.
+
+    Transitions lie one after the other by what they start from; `offsets[i]:offsets[i + 1]` are those from item i.
+    """
+
+    def __init__(self, *, sequences: Sequences, backoff: float):
+        columns = sequences.n_items + 1
+        items = sequences.training_items()
+        length = sequences.train_end - sequences.offsets[:-1]
+        user = torch.repeat_interleave(length)
+        same_user = user[1:] == user[:-1]
+        pairs, counts = (items[:-1] * columns + items[1:])[same_user].unique(return_counts=True)  # (N,), sorted
+        start = pairs // columns
+        self.following = pairs % columns  # (N,) item numbers
+        self.offsets = torch.searchsorted(start, torch.arange(columns + 1, device=items.device))
+        total = torch.zeros(columns, device=items.device).index_add_(0, start, counts.float())
+        self.probability = (1 - backoff) * counts / total[start]  # (N,)
+        popularity = sequences.item_counts().float()
+        self.popularity = backoff * popularity / popularity.sum()  # (V,)
+
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """items (B, T), padded with 0 on either side, lengths (B,) -> (B, V); column j is item j + 1."""
+        latest = last(to_front(items), lengths)  # (B,)
+        begin = self.offsets[latest]
+        length = self.offsets[latest + 1] - begin
+        scores = self.popularity.new_zeros(len(items), len(self.popularity) + 1)
+        # Padding falls on column 0, which is none.
+        scores.scatter_(1, take(self.following, begin, length), take(self.probability, begin, length))
+        return scores[:, 1:] + self.popularity

@@ -1,0 +1,46 @@
+"""What every neural model here does with its states: ask for the next item in training, score all items afterwards."""
+
+import torch
+from torch import Tensor, nn
+
+from mmrec.losses import Criterion
+
+
+class NextItemModel(nn.Module):
+    """A model that turns a sequence into a state at every position, and scores items by their product with it.
+
+    A model gives `forward(items (B, T)) -> states (B, T, D)` and an embedding `item` of V + 1 rows, row 0 padding.
+    """
+
+    item: nn.Embedding
+
+    def table(self) -> Tensor:
+        """What states are multiplied with: (V, D)."""
+        return self.item.weight[1:]
+
+    def loss(self, items: Tensor, targets: Tensor, criterion: Criterion) -> dict[str, Tensor]:
+        """items, targets (B, T), padded with 0 on the right -> `total`."""
+        real = targets > 0
+        return {"total": criterion(self(items)[real], self.table(), targets[real] - 1)}
+
+    @torch.inference_mode()
+    def score(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """How likely each item comes next.
+
+        Args:
+            items: (B, T), padded with 0 on either side. lengths: (B,) how many are no padding.
+
+        Returns:
+            (B, V), column j is item j + 1.
+        """
+        return last(self(to_front(items)), lengths) @ self.table().T
+
+
+def to_front(items: Tensor) -> Tensor:
+    """(B, T) padded with 0 anywhere -> the same items in the same order, padded on the right."""
+    return items.gather(1, (items == 0).byte().argsort(dim=1, stable=True))
+
+
+def last(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """The state at each sequence's last real position: (B, T, D), (B,) -> (B, D)."""
+    return hidden[torch.arange(len(lengths), device=hidden.device), lengths - 1]

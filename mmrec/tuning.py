@@ -1,0 +1,172 @@
+"""One search for every neural model: as many trials, the same ranges, judged on validation alone.
+
+Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. The others are proposed by
+Optuna (TPE), and stop early where they lag behind the median of earlier ones. A trial is kept like a run: a search that
+was killed goes on, and ends as if it had not been.
+"""
+
+from dataclasses import asdict, fields, replace
+from functools import partial
+from typing import Any
+
+import optuna
+import pandas as pd
+import torch
+
+from mmrec import config, experiments, training
+from mmrec.files import atomic
+
+COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def tune(paths: config.Paths, settings: config.Config, dataset: str, device: torch.device) -> pd.DataFrame:
+    """Search for every neural experiment of a data set, several side by side.
+
+    Returns:
+        trials.csv: a row a trial with `COLUMNS` and a column for each thing that was searched.
+    """
+    tasks = [
+        experiment
+        for group in settings.datasets[dataset].groups
+        for experiment in settings.resolve(dataset, group, tuned=False)
+        if not isinstance(experiment.model, config.UNTRAINED)
+    ]
+    work = partial(_search, paths, settings, dataset, device)
+    found = experiments.side_by_side(work, tasks, settings.runtime_of(dataset), device)
+    return pd.DataFrame([row for rows in found for row in rows])
+
+
+def _search(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
+) -> list[dict[str, Any]]:
+    data = experiments.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    budget = settings.tuning
+    trial_budget = budget.training | budget.slow.get(experiment.name, {})
+    experiment = replace(experiment, training=replace(experiment.training, **trial_budget))
+    study = optuna.create_study(
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=budget.warm_up),
+    )
+    study.enqueue_trial(_standing(experiment, budget.space))
+    rows = []
+    for number in range(budget.trials):
+        # Anew for each trial: a search that goes on proposes what it would have proposed.
+        study.sampler = optuna.samplers.TPESampler(seed=budget.seed + number, n_startup_trials=budget.trials // 2)
+        trial = study.ask()
+        values = propose(trial, experiment, budget.space)
+        label = f"{dataset} {experiment.name} trial {number}"
+        curve, pruned = _carry_out(trial, changed(experiment, values), data, settings, paths, number, label)
+        value = max(row["valid_ndcg_10"] for row in curve)
+        if pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)  # with the values reported on the way
+        else:
+            study.tell(trial, value)
+        state = "pruned" if pruned else "complete"
+        rows.append(dict(zip(COLUMNS, (experiment.name, number, state, len(curve), value), strict=True)) | values)
+    return rows
+
+
+def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
+    """The values that an experiment has, by the names of the search."""
+    has = asdict(experiment.training) | asdict(experiment.model)
+    standing = {name: has[name] for name in asdict(space) if name in has}
+    weights = [value for name, value in has.items() if name.endswith("_weight") and value > 0]
+    return standing | ({"auxiliary_weight": weights[0]} if weights else {})
+
+
+def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
+    """What a trial shall try; numbers to two digits, so that params.yaml can hold them as they are."""
+    values = {}
+    for name in _standing(experiment, space):
+        chosen = getattr(space, name)
+        if name in ("dim", "layers", "fusion"):
+            values[name] = trial.suggest_categorical(name, chosen)
+        else:
+            values[name] = float(f"{trial.suggest_float(name, *chosen, log=name != 'dropout'):.2g}")
+    return values
+
+
+def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Experiment:
+    """The experiment with what a search chose: `auxiliary_weight` is that of every head, `dim` of every stream."""
+    values = dict(values)
+    rate = values.pop("learning_rate")
+    if weight := values.pop("auxiliary_weight", None):
+        model = asdict(experiment.model)
+        values |= {name: weight for name, value in model.items() if name.endswith("_weight") and value > 0}
+    widths = {"stream_dim": values["dim"], "hidden": 2 * values["dim"]}
+    values |= {name: width for name, width in widths.items() if hasattr(experiment.model, name)}
+    return replace(
+        experiment,
+        model=replace(experiment.model, **values),
+        training=replace(experiment.training, learning_rate=rate),
+    )
+
+
+def _carry_out(
+    trial: optuna.Trial,
+    experiment: config.Experiment,
+    data: experiments.Data,
+    settings: config.Config,
+    paths: config.Paths,
+    number: int,
+    label: str,
+) -> tuple[list[dict[str, float]], bool]:
+    """The curve of a trial, trained or from the store, and whether it was stopped for lagging behind."""
+    reported = 0
+
+    def lags(curve: list[dict[str, float]]) -> bool:
+        nonlocal reported
+        for row in curve[reported:]:
+            trial.report(row["valid_ndcg_10"], int(row["epoch"]))
+        reported = len(curve)
+        return trial.should_prune()
+
+    seed = settings.tuning.seed
+    key = experiments.run_key(experiment, seed, data, settings) | {"trial": number, "search": asdict(settings.tuning)}
+    folder = experiments.run_folder(key, paths.runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = folder / "curve.csv"
+    with experiments.alone(folder):
+        if not stored.exists():
+            torch.manual_seed(seed)
+            model = experiments.build(experiment.model, data, settings.protocol.max_length)
+            curve = training.fit(
+                model,
+                data.sequences,
+                experiment.training,
+                max_length=settings.protocol.max_length,
+                seed=seed,
+                checkpoint=folder / "checkpoint.pt",
+                label=label,
+                stop=lags,
+            )
+            with atomic(stored) as path:
+                pd.DataFrame(curve).to_csv(path, index=False)
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+    curve = pd.read_csv(stored).to_dict("records")
+    return curve, lags(curve)
+
+
+def best(trials: pd.DataFrame) -> pd.DataFrame:
+    """The row of each experiment with the highest validation NDCG@10."""
+    return trials.loc[trials.groupby("experiment", sort=False)["valid_ndcg_10"].idxmax()]
+
+
+def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
+    """What params.yaml says under datasets.<dataset>.experiments once the best trials are chosen."""
+    lines = ["    experiments:"]
+    standing = {
+        e.name: e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group, False)
+    }
+    for row in best(trials).to_dict("records"):
+        before = standing[row["experiment"]]
+        after = changed(before, {name: row[name] for name in _standing(before, settings.tuning.space)})
+        options, rate = _differing(before.model, after.model), _differing(before.training, after.training)
+        lines.append(f"      {row['experiment']}: {{options: {options}, training: {rate}}}")
+    return "\n".join(lines)
+
+
+def _differing(before: Any, after: Any) -> str:
+    pairs = ((field.name, getattr(before, field.name), getattr(after, field.name)) for field in fields(before))
+    return "{" + ", ".join(f"{name}: {new}" for name, old, new in pairs if new != old) + "}"

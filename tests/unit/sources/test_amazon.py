@@ -1,0 +1,300 @@
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmrec import config, sources
+from mmrec.sources import SourceError, amazon
+from mmrec.sources.amazon import read
+
+from .conftest import write
+
+PLACED = Path(__file__).parents[3] / "data" / "raw" / "beauty_2014"
+REVIEWS, META = "reviews_Beauty_5.json.gz", "meta_Beauty.json.gz"
+BOMBS = {
+    "brackets": "[" * 100_000,
+    "signs": "-" * 100_000 + "1",
+    "sum": "1" + "+1" * 100_000,
+    "dicts": "{1:" * 100_000 + "1" + "}" * 100_000,
+    "digits": "1" * 100_000,
+}
+
+
+def review(user="u", asin="a", time=100):
+    return json.dumps({"reviewerID": user, "asin": asin, "unixReviewTime": time, "overall": 5.0, "reviewText": "Nice."})
+
+
+def item(asin="a", **fields):
+    return repr({"asin": asin, **fields})
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Writes both files; a line is text or bytes."""
+
+    def packed(lines):
+        return gzip.compress(b"".join((x if isinstance(x, bytes) else x.encode()) + b"\n" for x in lines))
+
+    def make(reviews=None, items=None):
+        write(tmp_path / REVIEWS, packed([review()] if reviews is None else reviews))
+        write(tmp_path / META, packed([item()] if items is None else items))
+        return tmp_path
+
+    return make
+
+
+def account(folder, table):
+    quality = read(folder, "Beauty").quality
+    assert quality[table]["read"] == quality[table]["kept"] + sum(quality[table]["dropped"].values())
+    return quality[table]["dropped"], quality["examples"][table]
+
+
+# --- what is read ------------------------------------------------------------------------------------------------
+
+
+def test_reviews_are_interactions_in_the_order_of_the_file(shop):
+    folder = shop([review("v", "b", 7), review("u", "a", 5)], [item("a"), item("b")])
+    tables = read(folder, "Beauty")
+    assert tables.interactions.to_dict("list") == {"user_id": ["v", "u"], "item_id": ["b", "a"], "timestamp": [7, 5]}
+    assert tables.items["item_id"].tolist() == ["a", "b"]
+    assert tables.items["image"].isna().all()
+    assert tables.quality["images"] == {"listed": 0, "usable": 0, "unusable": {}}
+
+
+def test_the_source_finds_the_files_of_its_category(shop):
+    source = config.AmazonSource(kind="amazon", release=2014, category="Beauty")
+    assert len(sources.read(source, shop()).interactions) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "title", "text"),
+    [
+        ({"title": "Soap", "brand": "Acme", "description": "Cleans, gently."}, "Soap", "Soap. Acme. Cleans, gently."),
+        ({"title": "Soap.", "description": "Cleans"}, "Soap.", "Soap. Cleans"),
+        ({"brand": "Acme"}, "", "Acme."),
+        ({"title": "O&#39;Keeffe&#39;s &amp; Co"}, "O'Keeffe's & Co", "O'Keeffe's & Co."),
+        ({"title": "<b>Soap</b>", "description": "<p class='x'>Cleans</p><br/>All"}, "Soap", "Soap. Cleans All"),
+        ({"title": "Soap", "description": "&lt;i&gt;Cleans&lt;/i&gt;"}, "Soap", "Soap. Cleans"),
+        ({"title": "pH < 7 > 5"}, "pH < 7 > 5", "pH < 7 > 5."),
+        ({"title": " Two\n lines\t"}, "Two lines", "Two lines."),
+        ({"title": "...", "brand": " "}, "...", ""),
+        ({"title": 3, "brand": None, "description": ["Cleans"]}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_words(shop, fields, title, text):
+    items = read(shop(items=[item(**fields)]), "Beauty").items
+    assert (items["title"][0], items["text"][0]) == (title, text)
+
+
+@pytest.mark.parametrize(
+    ("paths", "categories"),
+    [
+        ([["Beauty", "Hair Care", "Combs"], ["Beauty", "Hair Care", "Brushes"]], ["Hair Care", "Combs", "Brushes"]),
+        ([["Beauty", "Bath &amp; Body"], ["Toys & Games", "Dolls"]], ["Bath & Body", "Toys & Games", "Dolls"]),
+        ([["Beauty"]], []),
+        ([["", " "], []], []),
+        (["Beauty", ["Combs", 3, None]], ["Combs"]),
+        ("Combs", []),
+        (None, []),
+    ],
+)
+def test_categories_are_all_names_on_the_paths_but_the_shops_own(shop, paths, categories):
+    assert read(shop(items=[item(categories=paths)]), "Beauty").items["categories"].tolist() == [categories]
+
+
+@pytest.mark.parametrize(
+    ("category", "root"),
+    [
+        ("Sports_and_Outdoors", "Sports & Outdoors"),
+        ("Sports_and_Outdoors", "Sports &amp; Outdoors"),
+        ("Clothing_Shoes_and_Jewelry", "Clothing, Shoes & Jewelry"),
+        ("CDs_and_Vinyl", "CDs & Vinyl"),
+    ],
+)
+def test_a_shop_is_known_by_the_name_of_its_files(tmp_path, category, root):
+    write(tmp_path / f"reviews_{category}_5.json.gz", gzip.compress(review().encode()))
+    write(tmp_path / f"meta_{category}.json.gz", gzip.compress(item(categories=[[root, "Sale"]]).encode()))
+    assert read(tmp_path, category).items["categories"].tolist() == [["Sale"]]
+
+
+def test_a_reviewed_item_that_the_metadata_lack_is_kept_without_words(shop):
+    tables = read(shop([review(asin=asin) for asin in "cab"], [item("a", title="A")]), "Beauty")
+    assert tables.items["item_id"].tolist() == ["a", "c", "b"]
+    assert tables.items["text"].tolist() == ["A.", "", ""]
+    assert tables.items["categories"].tolist() == [[], [], []]
+    assert len(tables.interactions) == 3
+    assert tables.quality["metadata"] == {"empty": 2}
+    assert tables.quality["items"] == {"read": 3, "kept": 3, "dropped": {}}
+    shown = sources.quality_table(tables.quality).set_index(["table", "what"])["rows"]
+    assert shown["items", "without metadata"] == 2
+
+
+def test_half_a_character_can_be_written(shop, tmp_path):
+    folder = shop([review("\ud800"), review("v", "\udc00")], [item(title="a\ud800b"), item("\udc00")])
+    sources.write(read(folder, "Beauty"), tmp_path / "out")
+    assert pd.read_parquet(tmp_path / "out" / "items.parquet")["title"].tolist() == ["a?b", ""]
+
+
+@given(st.dictionaries(st.sampled_from(["asin", "title", "brand", "description", "categories"]), st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)))  # fmt: skip
+def test_fields_of_any_kind_give_text(fields):
+    assert isinstance(amazon._text(fields.get("asin")), str)
+    plain = amazon._plain(fields.get("title"))
+    assert plain == " ".join(plain.encode().decode().split())
+    assert all(isinstance(name, str) and name for name in amazon._categories(fields.get("categories"), "Beauty"))
+
+
+# --- what is left out is counted -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (review(user=""), "no user"),
+        (review(user=3), "no user"),
+        ('{"asin": "a", "unixReviewTime": 100}', "no user"),
+        (review(asin=" "), "no item"),
+        ('{"reviewerID": "v", "unixReviewTime": 100}', "no item"),
+        (review("v", time=0), "no timestamp"),
+        (review("v", time=None), "no timestamp"),
+        (review("v", time=True), "no timestamp"),
+        (review("v", time=float("inf")), "no timestamp"),
+        (review("v", time={"t": [100]}), "no timestamp"),
+        ('{"reviewerID": "v", "asin": "a"}', "no timestamp"),
+        (review(time=101), "repeat"),
+        ("", "malformed line"),
+        ("[1, 2]", "malformed line"),
+        (review("v")[:-1], "malformed line"),
+        (item("a"), "malformed line"),
+        (review("v") + review("w"), "malformed line"),
+        (review("v").encode("utf-16"), "malformed line"),
+        (b'{"reviewerID": "\xff"}', "malformed line"),
+        *((bomb, "malformed line") for bomb in BOMBS.values()),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_reviews_that_are_left_out(shop, line, reason):
+    dropped, examples = account(shop([review(), line, review("z")]), "interactions")
+    assert dropped == {reason: 1}
+    assert examples == {reason: [f"{REVIEWS}:2"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (item(""), "no item"),
+        ("{'title': 'Soap'}", "no item"),
+        ("{'asin': 0x" + "f" * 10_000 + "}", "no item"),
+        (item("b"), "never reviewed"),
+        (item("a", title="again"), "duplicate"),
+        ("", "malformed line"),
+        ("{'asin'}", "malformed line"),
+        ("{[]: 'a'}", "malformed line"),
+        ("{'asin': 'b', 'related': null}", "malformed line"),
+        ("{'asin': 'b'", "malformed line"),
+        ("{'asin': 'b\0'}", "malformed line"),
+        (b"{'asin': '\xff'}", "malformed line"),
+        ("dict(asin='b')", "malformed line"),
+        ("{'asin': 9**9**9**9}", "malformed line"),
+        *((bomb, "malformed line") for bomb in BOMBS.values()),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_metadata_that_are_left_out(shop, line, reason):
+    folder = shop([review(), review("z", "c")], [item("a", title="first"), line, item("c")])
+    dropped, examples = account(folder, "items")
+    assert dropped == {reason: 1}
+    assert examples == {reason: [f"{META}:2"]}
+    assert read(folder, "Beauty").items["title"].tolist() == ["first", ""]
+
+
+@pytest.mark.parametrize("code", ["__import__('os').system('touch x')", "{'asin': open('x', 'w')}", "exec('x = 1')"])
+def test_nothing_is_executed(shop, monkeypatch, code):
+    folder = shop(items=[item(), code])
+    monkeypatch.chdir(folder)
+    assert account(folder, "items")[0] == {"malformed line": 1}
+    assert sorted(path.name for path in folder.iterdir()) == [META, REVIEWS]
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2, 100, 101, 102, 1000])
+def test_a_line_that_is_too_long_is_left_out_unparsed(shop, monkeypatch, extra):
+    monkeypatch.setattr(amazon, "LONGEST", 100)
+    long = '{"reviewerID": "v", "asin": "a"' + " " * (69 + extra) + "}"
+    folder = shop([review("u")[:60] + "}", long, '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'])
+    dropped, examples = account(folder, "interactions")
+    assert dropped == {"malformed line": 2}
+    assert examples == {"malformed line": [f"{REVIEWS}:1", f"{REVIEWS}:2"]}
+
+
+def test_a_line_of_the_greatest_length_is_read(shop, monkeypatch):
+    line = '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'
+    monkeypatch.setattr(amazon, "LONGEST", len(line) + 1)
+    assert account(shop([line]), "interactions")[0] == {}
+
+
+# --- files that cannot be used -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [REVIEWS, META])
+def test_a_missing_file(shop, name):
+    folder = shop()
+    (folder / name).unlink()
+    with pytest.raises(SourceError, match=f"^{name} is missing: place it in {folder}$"):
+        read(folder, "Beauty")
+
+
+@pytest.mark.parametrize("name", [REVIEWS, META])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:20] + b"\xff\xff\xff\xff" + content[24:],
+        lambda content: content + b"more",
+        lambda content: gzip.decompress(content),
+        lambda content: b"PK\x03\x04" + content,
+    ],
+    ids=["last byte", "half", "damaged", "more", "not compressed", "zip"],
+)
+def test_a_file_that_is_no_whole_gzip_file(shop, name, damage):
+    folder = shop()
+    write(folder / name, damage((folder / name).read_bytes()))
+    with pytest.raises(SourceError, match=f"^{name} is no whole gzip file: place it in {folder} as it was provided$"):
+        read(folder, "Beauty")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"reviews": []}, f"{REVIEWS}: no row is usable: it has none"),
+        ({"items": []}, f"{META}: no row is usable: it has none"),
+        ({"reviews": [item()]}, f"{REVIEWS}: no row is usable: 1 malformed line ({REVIEWS}:1)"),
+        ({"reviews": [review(asin="")]}, f"{REVIEWS}: no row is usable: 1 no item ({REVIEWS}:1)"),
+        ({"reviews": [review(time=0)]}, f"{REVIEWS}: no row is usable: 1 no timestamp ({REVIEWS}:1)"),
+        ({"items": ["asin,title", "a,A"]}, f"{META}: no row is usable: 2 malformed line ({META}:1)"),
+        ({"items": [item("b")]}, f"{META}: no row is usable: 1 never reviewed ({META}:1)"),
+    ],
+)
+def test_a_file_without_a_usable_line(shop, files, message):
+    with pytest.raises(SourceError) as refusal:
+        read(shop(**files), "Beauty")
+    assert str(refusal.value) == message
+
+
+# --- the real files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (PLACED / REVIEWS).is_file(), reason="Amazon Beauty is not placed in data/raw/beauty_2014")
+def test_beauty_has_the_published_size():
+    tables = read(PLACED, "Beauty")
+    assert tables.interactions["user_id"].nunique() == 22_363
+    assert tables.interactions["item_id"].nunique() == len(tables.items) == 12_101
+    assert len(tables.interactions) == 198_502
+    assert tables.quality["interactions"]["dropped"] == {}

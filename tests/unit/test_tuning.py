@@ -1,0 +1,155 @@
+from dataclasses import asdict, replace
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from mmrec import config, runtime, training, tuning
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    monkeypatch.setattr(runtime, "workers", lambda *_: 1)
+
+
+@pytest.fixture
+def small(settings):
+    """Four trials for `sasrec` and `maf`."""
+    return replace(settings, tuning=replace(settings.tuning, trials=4))
+
+
+@pytest.fixture
+def choose(settings):
+    return lambda name: next(e for e in settings.resolve("shop", "main") if e.name == name)
+
+
+def suggested(experiment, space, **fixed):
+    return tuning.propose(optuna.trial.FixedTrial(fixed), experiment, space)
+
+
+# --- the search --------------------------------------------------------------------------------------------------
+
+
+def test_every_neural_experiment_gets_as_many_trials_and_the_first_is_as_it_stands(paths, small):
+    trials = tuning.tune(paths, small, "shop", CPU)
+    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 4, "maf": 4}
+    assert list(trials.columns[:5]) == tuning.COLUMNS
+    first = trials[trials["trial"] == 0].set_index("experiment")
+    assert first.loc["sasrec", ["learning_rate", "dropout", "dim", "layers"]].tolist() == [0.01, 0.3, 8, 1]
+    assert first.loc["maf", ["fusion", "auxiliary_weight"]].tolist() == ["gate", 1.0]
+    assert trials["valid_ndcg_10"].between(0, 1).all()
+
+
+def test_a_search_says_the_same_again_and_from_the_store_without_training(paths, small, monkeypatch):
+    first = tuning.tune(paths, small, "shop", CPU)
+    monkeypatch.setattr(training, "fit", None)
+    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), first)
+
+
+@pytest.mark.parametrize("fits", [1, 3, 6])
+def test_interrupted_a_search_ends_as_if_it_had_not_been(paths, small, monkeypatch, tmp_path, write_shop, fits):
+    whole = config.Paths(tmp_path / "whole", tmp_path / "whole")
+    write_shop(whole.processed("shop"))
+    expected = tuning.tune(whole, small, "shop", CPU)
+    fit, begun = training.fit, []
+
+    def broken(*given, **named):
+        begun.append(1)
+        if len(begun) > fits:
+            raise KeyboardInterrupt
+        return fit(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", broken)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(paths, small, "shop", CPU)
+    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+
+
+def test_another_seed_searches_elsewhere(paths, small):
+    other = replace(small, tuning=replace(small.tuning, seed=1))
+    first, second = (tuning.tune(paths, chosen, "shop", CPU) for chosen in (small, other))
+    later = first["trial"] > 0
+    assert (first["learning_rate"] != second["learning_rate"])[later].any()
+    assert (first["learning_rate"] == second["learning_rate"])[~later].all()
+
+
+def test_trials_that_lag_behind_are_stopped(paths, settings):
+    hopeless = asdict(settings.tuning.space) | {"learning_rate": (1e-7, 1e-2)}
+    longer = replace(
+        settings.tuning,
+        trials=6,
+        warm_up=3,
+        training={"epochs": 9, "patience": 9},
+        space=config.Space(**hopeless),
+    )
+    trials = tuning.tune(paths, replace(settings, tuning=longer), "shop", CPU)
+    pruned = trials[trials["state"] == "pruned"]
+    assert len(pruned) and (pruned["epochs"] < 9).all() and (pruned["epochs"] >= 3).all()
+    assert (trials.loc[trials["state"] == "complete", "epochs"] == 9).all()
+    assert (tuning.best(trials)["state"] == "complete").all()
+
+
+def test_what_is_slow_gets_more_epochs_and_not_more_trials(paths, settings):
+    slower = replace(settings.tuning, slow={"maf": {"epochs": 4, "patience": 4}})
+    trials = tuning.tune(paths, replace(settings, tuning=slower), "shop", CPU)
+    epochs = trials[trials["trial"] == 0].set_index("experiment")["epochs"]
+    assert epochs.to_dict() == {"sasrec": 2, "maf": 4}
+    assert trials.groupby("experiment").size().nunique() == 1
+
+
+def test_the_test_users_are_never_asked(paths, small, monkeypatch):
+    asked, evaluate = [], training.evaluate
+    monkeypatch.setattr(training, "evaluate", lambda *given: asked.append(given[2]) or evaluate(*given))
+    tuning.tune(paths, small, "shop", CPU)
+    assert set(asked) == {"valid"}
+
+
+# --- what is searched --------------------------------------------------------------------------------------------
+
+VALUES = {"learning_rate": 0.0012345, "dropout": 0.23456, "dim": 16, "layers": 2, "fusion": "sum"}
+
+
+def test_proposals_reach_the_experiment_rounded_to_what_params_yaml_can_hold(choose, settings):
+    values = suggested(choose("maf"), settings.tuning.space, **VALUES, auxiliary_weight=0.56789)
+    assert values == VALUES | {"learning_rate": 0.0012, "dropout": 0.23, "auxiliary_weight": 0.57}
+    found = tuning.changed(choose("maf"), values)
+    assert found.training.learning_rate == 0.0012
+    assert (found.model.dim, found.model.stream_dim, found.model.layers, found.model.dropout) == (16, 16, 2, 0.23)
+    assert (found.model.image_weight, found.model.text_weight, found.model.category_weight) == (0, 0.57, 0.57)
+    assert found.model.fusion == "sum"
+
+
+def test_what_a_model_does_not_have_is_not_searched(choose, settings):
+    space = settings.tuning.space
+    assert set(suggested(choose("sasrec"), space, **VALUES)) == {"learning_rate", "dropout", "dim", "layers"}
+
+
+# --- what is chosen ----------------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_of_each_experiment_is_chosen():
+    rows = [("a", 0, "complete", 3, 0.1), ("a", 1, "complete", 3, 0.3), ("b", 0, "pruned", 3, 0.2)]
+    trials = pd.DataFrame(rows, columns=tuning.COLUMNS)
+    assert tuning.best(trials)[["experiment", "trial"]].values.tolist() == [["a", 1], ["b", 0]]
+
+
+def test_what_is_printed_for_params_yaml_gives_the_chosen_experiments(paths, small, shop_params, tmp_path):
+    trials = tuning.tune(paths, small, "shop", CPU)
+    text = shop_params.read_text().replace("    category: true\n", "    category: true\n" + _chosen(trials, small), 1)
+    (tmp_path / "params.yaml").write_text(text)
+    tuned = config.load(tmp_path / "params.yaml")
+    for row in tuning.best(trials).to_dict("records"):
+        before = next(e for e in small.resolve("shop", "main") if e.name == row["experiment"])
+        names = [name for name in asdict(small.tuning.space) if not pd.isna(row[name])]
+        expected = tuning.changed(before, {name: row[name] for name in names})
+        assert next(e for e in tuned.resolve("shop", "main") if e.name == row["experiment"]) == expected
+    assert YAML(typ="safe").load(text)["datasets"]["shop"]["experiments"].keys() == {"sasrec", "maf"}
+
+
+def _chosen(trials, settings):
+    return tuning.as_yaml(trials, settings, "shop") + "\n"
