@@ -418,13 +418,13 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Tuning:
-    """The budget that every neural model's search has."""
+    """The budget that every neural model's search has: so many trials, these ranges."""
 
     trials: Count  # the first is the experiment as it stands
     seed: Seed
-    warm_up: Count  # the first epoch after which a trial may be stopped for lagging behind
+    warm_up: Count  # the first epoch after which a trial may be stopped for lagging behind; later in longer trials
     training: dict[str, Any]  # of a trial: what differs from the experiment's
-    slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower; the number of trials is that of all
+    slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower: longer trials, not more
     space: Space
 
 
@@ -450,7 +450,10 @@ class Config:
             trained = asdict(self.training) | dataset.training
             _validate(Training, trained, f"datasets.{name}.training")
             _validate(Training, trained | self.tuning.training, "tuning.training")
+            everything = [experiment for group in self.experiments.values() for experiment in group]
             for experiment, changes in self.tuning.slow.items():
+                if experiment not in everything:
+                    raise ValueError(f"tuning.slow: no experiment {experiment!r}; one of {everything}")
                 _validate(Training, trained | changes, f"tuning.slow.{experiment}")
             for model, changes in dataset.models.items():
                 where = f"datasets.{name}.models"
@@ -492,7 +495,7 @@ class Config:
             model = _validate(kind, options, f"{where}.options")
             if hasattr(model, "modalities"):
                 model = replace(model, modalities=tuple(m for m in model.modalities if m in source.modalities))
-            if isinstance(model, FDSA) and not model.modalities:
+            if isinstance(model, FDSA) and not model.modalities and group in source.groups:
                 raise ConfigError(f"{where}: it needs a modality, and {dataset} has none of those it names")
             training = asdict(self.training) | source.training | entry.training | here.training
             resolved.append(

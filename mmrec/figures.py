@@ -129,7 +129,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
             right.plot(run["epoch"], run["valid_ndcg_10"], color=color, linewidth=1, alpha=0.7, label=label)
             best = run.loc[run["valid_ndcg_10"].idxmax()]
             right.plot(best["epoch"], best["valid_ndcg_10"], "o", color=color, markersize=4)
-    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Training loss of the next item")
+    left.set(xlabel="epoch", ylabel="loss of the next item (nats)", title="Training")
     right.set(xlabel="epoch", ylabel="NDCG@10", title="Validation (dot: best epoch)")
     left.legend(frameon=False)
     return figure
@@ -179,7 +179,7 @@ def ratios(table: pd.DataFrame) -> Figure:
     """Ours over published, a dot a number with its 95 % interval over seeds; the band is the usual +- 5 %.
 
     Args:
-        table: model, experiment, protocol, metric, k, published, ours, ci_low, ci_high.
+        table: model, metric, k, published, source (up to the first colon), ours, ci_low, ci_high.
     """
     table = table.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.24 * len(table)))
@@ -188,7 +188,8 @@ def ratios(table: pd.DataFrame) -> Figure:
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
     axes.errorbar(ratio, table.index, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
     measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
-    axes.set_yticks(table.index, table["experiment"] + ", " + table["protocol"] + " " + measure, fontsize=8)
+    source = table["source"].str.split(":").str[0]
+    axes.set_yticks(table.index, table["model"] + ", " + measure + " (" + source + ")", fontsize=8)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.set(xlabel="ours / published (log scale; whisker: 95 % interval over seeds; band: 0.95 to 1.05)")

@@ -132,8 +132,8 @@ def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFr
         results: as `results_table` gives them.
 
     Returns:
-        The rows whose experiment has results, with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed),
-        `ratio` (ours / published) and `seeds`.
+        The rows with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed), `ratio` (ours / published)
+        and `seeds`; nan where the experiment has no results.
     """
     keys = ["experiment", "protocol", "metric", "k"]
     rows = []
@@ -141,7 +141,7 @@ def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFr
         mean, low, high = mean_interval(part["value"].to_numpy())
         rows.append((*key, mean, low, high, len(part)))
     ours = pd.DataFrame(rows, columns=[*keys, "ours", "ci_low", "ci_high", "seeds"])
-    table = published.merge(ours, on=keys)
+    table = published.merge(ours, on=keys, how="left")
     table["ratio"] = table["ours"] / table["published"]
     first = ["model", "protocol", "metric", "k", "published", "source", "ours", "ci_low", "ci_high", "ratio", "seeds"]
     return table[[*first, "experiment"]]

@@ -146,7 +146,8 @@ def _epoch(
 ) -> dict[str, float]:
     """One pass over the training parts; the mean over steps of each part of the loss.
 
-    The gradient of a step is that of the mean over all positions of its batch, group after group.
+    The gradient of a step is that of the mean over all positions of its batch, group after group. Parts that average
+    over some positions only (auxiliary losses, masked items) are weighted by all positions of their group.
     """
     model.train()
     sums: dict[str, torch.Tensor] = {}

@@ -1,14 +1,16 @@
 """One search for every neural model: as many trials, the same ranges, judged on validation alone.
 
 Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. The others are proposed by
-Optuna (TPE), and stop early where they lag behind the median of earlier ones. A trial is kept like a run: a search that
-was killed goes on, and ends as if it had not been.
+Optuna (TPE), and stop early where they lag behind the median of earlier ones. A trial is kept like a run, under a key
+that also holds all earlier trials of its search: one that was killed goes on, and ends as if it had not been.
 """
 
 from dataclasses import asdict, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import torch
@@ -16,6 +18,7 @@ import torch
 from mmrec import config, experiments, training
 from mmrec.files import atomic
 
+CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
 COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -24,7 +27,11 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     """Search for every neural experiment of a data set, several side by side.
 
     Returns:
-        trials.csv: a row a trial with `COLUMNS` and a column for each thing that was searched.
+        trials.csv: a row a trial with `COLUMNS` and a column for each thing that was searched; blank where a model does
+        not have it.
+
+    Raises:
+        ConfigError: an experiment stands outside of the space that is searched.
     """
     tasks = [
         experiment
@@ -32,9 +39,22 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
         for experiment in settings.resolve(dataset, group, tuned=False)
         if not isinstance(experiment.model, config.UNTRAINED)
     ]
+    for experiment in tasks:
+        _inside(experiment, settings.tuning.space)
     work = partial(_search, paths, settings, dataset, device)
     found = experiments.side_by_side(work, tasks, settings.runtime_of(dataset), device)
-    return pd.DataFrame([row for rows in found for row in rows])
+    table = pd.DataFrame([row for rows in found for row in rows])
+    return table.astype({name: "Int64" for name in ("dim", "layers") if name in table})
+
+
+def _inside(experiment: config.Experiment, space: config.Space) -> None:
+    for name, value in _standing(experiment, space).items():
+        allowed = getattr(space, name)
+        if not (value in allowed if name in CHOICES else allowed[0] <= value <= allowed[1]):
+            raise config.ConfigError(
+                f"tuning.space.{name}: {experiment.name} stands at {value}, outside of {list(allowed)}: "
+                "a search starts where the experiment stands"
+            )
 
 
 def _search(
@@ -42,28 +62,44 @@ def _search(
 ) -> list[dict[str, Any]]:
     data = experiments.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     budget = settings.tuning
-    trial_budget = budget.training | budget.slow.get(experiment.name, {})
-    experiment = replace(experiment, training=replace(experiment.training, **trial_budget))
+    usual = replace(experiment.training, **budget.training)
+    training_of = replace(usual, **budget.slow.get(experiment.name, {}))
+    experiment = replace(experiment, training=training_of)
+    # What learns slower is judged later, too.
+    warm_up = round(budget.warm_up * training_of.epochs / usual.epochs)
     study = optuna.create_study(
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=budget.warm_up),
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=warm_up)
     )
     study.enqueue_trial(_standing(experiment, budget.space))
-    rows = []
+    rows: list[dict[str, Any]] = []
+    past: list[Any] = []  # all that a trial's proposal and pruning depend on
     for number in range(budget.trials):
         # Anew for each trial: a search that goes on proposes what it would have proposed.
-        study.sampler = optuna.samplers.TPESampler(seed=budget.seed + number, n_startup_trials=budget.trials // 2)
+        seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=budget.trials // 2, multivariate=False, constant_liar=False
+        )
         trial = study.ask()
         values = propose(trial, experiment, budget.space)
-        label = f"{dataset} {experiment.name} trial {number}"
-        curve, pruned = _carry_out(trial, changed(experiment, values), data, settings, paths, number, label)
-        value = max(row["valid_ndcg_10"] for row in curve)
+        proposed = changed(experiment, values) if number else experiment
+        key = experiments.run_key(proposed, budget.seed, data, settings) | {
+            "trial": number,
+            "past": past,
+            "warm_up": warm_up,
+            "optuna": optuna.__version__,
+        }
+        folder = experiments.run_folder(key, paths.runs)
+        curve, pruned = _carry_out(
+            trial, proposed, data, settings, folder, f"{dataset} {experiment.name} trial {number}"
+        )
+        reached = [row["valid_ndcg_10"] for row in curve]
         if pruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)  # with the values reported on the way
         else:
-            study.tell(trial, value)
-        state = "pruned" if pruned else "complete"
-        rows.append(dict(zip(COLUMNS, (experiment.name, number, state, len(curve), value), strict=True)) | values)
+            study.tell(trial, max(reached))
+        past = [*past, [values, reached, pruned]]
+        told = (experiment.name, number, "pruned" if pruned else "complete", len(curve), max(reached))
+        rows.append(dict(zip(COLUMNS, told, strict=True)) | values)
     return rows
 
 
@@ -72,7 +108,7 @@ def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, A
     has = asdict(experiment.training) | asdict(experiment.model)
     standing = {name: has[name] for name in asdict(space) if name in has}
     weights = [value for name, value in has.items() if name.endswith("_weight") and value > 0]
-    return standing | ({"auxiliary_weight": weights[0]} if weights else {})
+    return standing | ({"auxiliary_weight": weights[0]} if "regression" in has and weights else {})
 
 
 def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
@@ -80,7 +116,7 @@ def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Sp
     values = {}
     for name in _standing(experiment, space):
         chosen = getattr(space, name)
-        if name in ("dim", "layers", "fusion"):
+        if name in CHOICES:
             values[name] = trial.suggest_categorical(name, chosen)
         else:
             values[name] = float(f"{trial.suggest_float(name, *chosen, log=name != 'dropout'):.2g}")
@@ -108,8 +144,7 @@ def _carry_out(
     experiment: config.Experiment,
     data: experiments.Data,
     settings: config.Config,
-    paths: config.Paths,
-    number: int,
+    folder: Path,
     label: str,
 ) -> tuple[list[dict[str, float]], bool]:
     """The curve of a trial, trained or from the store, and whether it was stopped for lagging behind."""
@@ -120,22 +155,20 @@ def _carry_out(
         for row in curve[reported:]:
             trial.report(row["valid_ndcg_10"], int(row["epoch"]))
         reported = len(curve)
-        return trial.should_prune()
+        return bool(trial.should_prune())
 
-    seed = settings.tuning.seed
-    key = experiments.run_key(experiment, seed, data, settings) | {"trial": number, "search": asdict(settings.tuning)}
-    folder = experiments.run_folder(key, paths.runs)
+    seed, max_length = settings.tuning.seed, settings.protocol.max_length
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "curve.csv"
     with experiments.alone(folder):
         if not stored.exists():
             torch.manual_seed(seed)
-            model = experiments.build(experiment.model, data, settings.protocol.max_length)
+            model = experiments.build(experiment.model, data, max_length)
             curve = training.fit(
                 model,
                 data.sequences,
                 experiment.training,
-                max_length=settings.protocol.max_length,
+                max_length=max_length,
                 seed=seed,
                 checkpoint=folder / "checkpoint.pt",
                 label=label,
@@ -145,7 +178,8 @@ def _carry_out(
                 pd.DataFrame(curve).to_csv(path, index=False)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
     curve = pd.read_csv(stored).to_dict("records")
-    return curve, lags(curve)
+    lagging = lags(curve)
+    return curve, lagging and not training.finished(curve, experiment.training)
 
 
 def best(trials: pd.DataFrame) -> pd.DataFrame:
@@ -161,7 +195,8 @@ def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
     }
     for row in best(trials).to_dict("records"):
         before = standing[row["experiment"]]
-        after = changed(before, {name: row[name] for name in _standing(before, settings.tuning.space)})
+        names = _standing(before, settings.tuning.space)
+        after = changed(before, {name: row[name] for name in names}) if row["trial"] else before
         options, rate = _differing(before.model, after.model), _differing(before.training, after.training)
         lines.append(f"      {row['experiment']}: {{options: {options}, training: {rate}}}")
     return "\n".join(lines)

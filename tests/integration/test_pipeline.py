@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -84,6 +85,16 @@ def test_ablated_data_sets_are_those_with_more_than_the_main_group():
     several = [name for name, about in settings.datasets.items() if len(about.groups) > 1]
     assert PIPELINE["vars"][1]["ablated"] == several
     assert all(about.groups[0] == "main" for about in settings.datasets.values())
+
+
+def test_published_data_sets_are_those_with_published_numbers_of_experiments_that_exist():
+    settings = config.load(ROOT / "params.yaml")
+    published = {path.stem: pd.read_csv(path) for path in (ROOT / "notebooks" / "published").glob("*.csv")}
+    assert PIPELINE["vars"][2]["published"] == list(published)
+    for name, table in published.items():
+        groups = settings.datasets[name].groups
+        known = {experiment.name for group in groups for experiment in settings.resolve(name, group)}
+        assert set(table["experiment"]) <= known
 
 
 def test_params_that_stages_depend_on_exist():

@@ -1,15 +1,18 @@
 """What README and reports say is what the tables hold."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
-from mmrec import config, tables
+from mmrec import config, tables, tuning
 
 ROOT = Path(__file__).parents[2]
 DATASETS = ["demo", "demo_null", "hm"]
+INTEGERS = {"dim": "Int64", "layers": "Int64"}
 SHOWN = [("hr", 10), ("ndcg", 10), ("mrr", None)]
 
 
@@ -54,6 +57,25 @@ def test_comparisons_follow_from_results(dataset):
         ours, theirs = (g[g.index.isna()].iloc[0] if np.isnan(row.k) else g[row.k] for g in gap)
         assert row.difference == pytest.approx(ours - theirs, abs=1e-12), key
         assert row.ci_low <= row.difference <= row.ci_high
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*/trials.csv")), ids=lambda path: path.parent.name)
+def test_params_hold_what_the_search_chose(path):
+    settings, dataset = config.load(ROOT / "params.yaml"), path.parent.name
+    chosen = YAML(typ="safe").load(tuning.as_yaml(pd.read_csv(path, dtype=INTEGERS), settings, dataset))["experiments"]
+    held = {name: asdict(changes) for name, changes in settings.datasets[dataset].experiments.items()}
+    assert held == chosen
+
+
+def test_readme_says_what_validation_says_of_fusion():
+    results = pd.read_csv(ROOT / "reports/hm/results.csv")
+    of = results[(results["split"] == "valid") & (results["protocol"] == "full_unseen") & (results["k"] == 10)]
+    by = of[of["metric"] == "ndcg"].groupby("experiment")["value"].agg(["mean", "std"]).round(4)
+    by = by.loc[["maf", "maf_concat", "maf_gate"]]
+    for text in (ROOT / "README.md", ROOT / "DEVIATIONS.md"):
+        words = " ".join(text.read_text().replace(" and ", ", ").split())
+        assert ", ".join(f"{value:.4f}" for value in by["mean"]) in words
+        assert ", ".join(f"{value:.4f}" for value in by["std"]) in words
 
 
 def test_planted_signal_is_found_and_its_negative_control_is_not():

@@ -13,19 +13,29 @@ from ruamel.yaml import YAML
 from mmrec import config, sources
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["01_prepare_data", "02_extract_features", "03_train", "06_results"]
+STAGES = [
+    *["01_prepare_data", "02_extract_features", "02b_tune"],
+    *["03_train", "04_ablations", "06_results", "07_published"],
+]
+PUBLISHED = (
+    "model,experiment,protocol,metric,k,published,source\nSASRec,sasrec,full_unseen,hr,10,0.1,a paper: so and so\n"
+)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project with one data set of kind `folder`, too small to learn from, and a short training."""
     root = tmp_path_factory.mktemp("project")
-    (root / "notebooks").symlink_to(ROOT / "notebooks")
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    (root / "notebooks" / "published" / "mine.csv").write_text(PUBLISHED)
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     demo = params["datasets"].pop("demo")
     params["datasets"] = {"mine": demo | {"source": {"kind": "folder"}, "title": "a small shop of my own"}}
-    params["datasets"]["mine"].update(user_core=3, item_core=2)
+    params["datasets"]["mine"].update(user_core=3, item_core=2, groups=["main", "more"])
+    params["experiments"]["more"] = {"gru": {"model": "gru4rec", "options": {"dim": 32, "hidden": 64}}}
+    params["tuning"].update(trials=2, training={"epochs": 1}, slow={})
+    params["tuning"]["space"]["dim"] = [32]
     params["protocol"]["negatives"] = 10
     params["training"] |= {"epochs": 2}
     params["seeds"] = [0, 1]
@@ -56,12 +66,19 @@ def finished(project):
 def test_stages_lead_from_a_folder_to_result_tables(finished):
     results = pd.read_csv(finished / "results.csv")
     assert list(results) == ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
-    assert set(results["experiment"]) == {"popularity", "sasrec", "maf"}
-    assert len(results) == 3 * 2 * 2 * 3 * 7  # experiments, seeds, splits, protocols, measures
+    assert set(results["experiment"]) == {"popularity", "sasrec", "maf", "gru"}
+    assert len(results) == 4 * 2 * 2 * 3 * 7  # experiments, seeds, splits, protocols, measures
     assert results["value"].between(0, 1).all()
     comparisons = pd.read_csv(finished / "comparisons.csv")
-    assert len(comparisons) == 2 * 3 * 7 and (comparisons["baseline"] == "sasrec").all()
-    assert len(list((finished / "figures").glob("*.png"))) == 7
+    assert len(comparisons) == 3 * 3 * 7 and (comparisons["baseline"] == "sasrec").all()
+    assert len(list((finished / "figures").glob("*.png"))) == 10
+    trials = pd.read_csv(finished / "trials.csv")
+    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2, "gru": 2}
+    [published] = pd.read_csv(finished / "published.csv").itertuples()
+    values = results.query(
+        "experiment == 'sasrec' and split == 'test' and protocol == 'full_unseen' and metric == 'hr'"
+    )
+    assert published.ours == pytest.approx(values[values["k"] == 10]["value"].mean())
 
 
 @pytest.mark.slow

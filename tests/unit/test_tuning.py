@@ -4,9 +4,8 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from ruamel.yaml import YAML
 
-from mmrec import config, runtime, training, tuning
+from mmrec import config, experiments, runtime, training, tuning
 
 CPU = torch.device("cpu")
 
@@ -41,6 +40,15 @@ def test_every_neural_experiment_gets_as_many_trials_and_the_first_is_as_it_stan
     first = trials[trials["trial"] == 0].set_index("experiment")
     assert first.loc["sasrec", ["learning_rate", "dropout", "dim", "layers"]].tolist() == [0.01, 0.3, 8, 1]
     assert first.loc["maf", ["fusion", "auxiliary_weight"]].tolist() == ["gate", 1.0]
+    for name in ("sasrec", "maf"):  # every setting, also those that are not searched
+        experiment = next(e for e in small.resolve("shop", "main") if e.name == name)
+        data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+        torch.manual_seed(0)
+        model = experiments.build(experiment.model, data, 8)
+        curve = training.fit(
+            model, data.sequences, experiment.training, max_length=8, seed=0, checkpoint=paths.work / name
+        )
+        assert first.loc[name, "valid_ndcg_10"] == max(row["valid_ndcg_10"] for row in curve)
     assert trials["valid_ndcg_10"].between(0, 1).all()
 
 
@@ -68,6 +76,21 @@ def test_interrupted_a_search_ends_as_if_it_had_not_been(paths, small, monkeypat
         with pytest.raises(KeyboardInterrupt):
             tuning.tune(paths, small, "shop", CPU)
     pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+
+
+def test_a_trial_is_not_taken_for_that_of_another_past(paths, small, settings):
+    """What comes after another first trial may be stopped elsewhere: it is a trial of its own."""
+    tuning.tune(paths, small, "shop", CPU)
+    before = {path for path in paths.runs.glob("*/curve.csv")}
+    other = replace(small, models=small.models | {"sasrec": small.models["sasrec"] | {"dropout": 0.5}})
+    tuning.tune(paths, other, "shop", CPU)
+    assert len(set(paths.runs.glob("*/curve.csv")) - before) == 4  # all of sasrec, none of maf
+
+
+def test_an_experiment_outside_of_the_space_is_refused(paths, settings):
+    narrow = replace(settings.tuning, space=replace(settings.tuning.space, dim=(4, 16)))
+    with pytest.raises(config.ConfigError, match=r"tuning.space.dim: sasrec stands at 8, outside of \[4, 16\]"):
+        tuning.tune(paths, replace(settings, tuning=narrow), "shop", CPU)
 
 
 def test_another_seed_searches_elsewhere(paths, small):
@@ -138,18 +161,22 @@ def test_the_best_trial_of_each_experiment_is_chosen():
     assert tuning.best(trials)[["experiment", "trial"]].values.tolist() == [["a", 1], ["b", 0]]
 
 
-def test_what_is_printed_for_params_yaml_gives_the_chosen_experiments(paths, small, shop_params, tmp_path):
-    trials = tuning.tune(paths, small, "shop", CPU)
-    text = shop_params.read_text().replace("    category: true\n", "    category: true\n" + _chosen(trials, small), 1)
+def test_what_is_printed_for_params_yaml_gives_the_chosen_experiments(paths, shop_params, tmp_path):
+    """With Caser, which has no layers: its blanks must not make the others' whole numbers real ones."""
+    text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
     (tmp_path / "params.yaml").write_text(text)
+    settings = config.load(tmp_path / "params.yaml")
+    settings = replace(settings, tuning=replace(settings.tuning, trials=4))
+    trials = tuning.tune(paths, settings, "shop", CPU)
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    again = pd.read_csv(tmp_path / "trials.csv", dtype={"dim": "Int64", "layers": "Int64"})
+    chosen = tuning.as_yaml(again, settings, "shop")
+    (tmp_path / "params.yaml").write_text(text.replace("    category: true\n", f"    category: true\n{chosen}\n", 1))
     tuned = config.load(tmp_path / "params.yaml")
     for row in tuning.best(trials).to_dict("records"):
-        before = next(e for e in small.resolve("shop", "main") if e.name == row["experiment"])
-        names = [name for name in asdict(small.tuning.space) if not pd.isna(row[name])]
-        expected = tuning.changed(before, {name: row[name] for name in names})
+        before = next(e for e in settings.resolve("shop", "main") if e.name == row["experiment"])
+        names = [name for name in asdict(settings.tuning.space) if not pd.isna(row[name])]
+        expected = tuning.changed(before, {name: row[name] for name in names}) if row["trial"] else before
         assert next(e for e in tuned.resolve("shop", "main") if e.name == row["experiment"]) == expected
-    assert YAML(typ="safe").load(text)["datasets"]["shop"]["experiments"].keys() == {"sasrec", "maf"}
-
-
-def _chosen(trials, settings):
-    return tuning.as_yaml(trials, settings, "shop") + "\n"
+    assert set(tuned.datasets["shop"].experiments) == {"sasrec", "maf", "caser"}
+    assert tuning.best(trials)["trial"].any()  # something was chosen
