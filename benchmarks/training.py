@@ -1,10 +1,11 @@
 """What an epoch and an evaluation cost, as ratios measured in one run.
 
-    python -m mmrec.runtime python benchmarks/training.py hm
+    python benchmarks/training.py hm
 
-Absolute times are noise on a shared machine; of each the best of several interleaved repetitions is taken.
+It starts itself again with the arithmetic that params.yaml gives the data set. Absolute times are noise on a shared machine; of each the best of several interleaved repetitions is taken.
 """
 
+import os
 import resource
 import sys
 import time
@@ -79,7 +80,11 @@ def bare_ranking(states: Tensor, table: Tensor, k: int) -> None:
 def main(dataset: str) -> None:
     """Print each epoch's time beside SASRec's and its bare products, and evaluation's beside bare scores and top-k."""
     paths, settings = config.project()
-    device = runtime.prepare(settings.runtime, settings.runtime.encoder_threads)
+    arithmetic, before = settings.runtime_of(dataset), dict(os.environ)
+    runtime.enter(arithmetic)
+    if os.environ != before:  # libraries read it when they are loaded
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    device = runtime.prepare(arithmetic, arithmetic.encoder_threads)
     data = experiments.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     max_length = settings.protocol.max_length
     main_group = {experiment.name: experiment for experiment in settings.resolve(dataset, "main", tuned=False)}
@@ -99,7 +104,10 @@ def main(dataset: str) -> None:
         model.score, data.sequences, "test", max_length
     )
     best = seconds(work)
-    print(f"{dataset}, dim {sasrec.model.dim}, {torch.get_num_threads()} threads, {device}")
+    print(
+        f"{dataset}, dim {sasrec.model.dim}, {torch.get_num_threads()} threads, {device}, "
+        f"instruction set {arithmetic.instruction_set}"
+    )
     for name, value in best.items():
         base = bases["epoch" if "epoch" in name or name == bases["epoch"] else "evaluation"]
         against = f"   {value / best['SASRec epoch']:5.2f} x SASRec epoch" if name.startswith("MAF") else ""

@@ -31,12 +31,15 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         for begin in range(0, len(hidden), rows):
             part, target = hidden[begin : begin + rows], targets[begin : begin + rows, None]
             logits = part @ table.T  # (rows, V)
-            normaliser = logits.logsumexp(1, keepdim=True)
-            total += (normaliser - logits.gather(1, target)).sum()
-            slope = logits.sub_(normaliser).exp_()  # softmax, in place
-            slope.scatter_add_(1, target, slope.new_full(target.shape, -1.0))
-            grad_hidden[begin : begin + rows] = slope @ table
-            grad_table.addmm_(slope.T, part)
+            top, own = logits.amax(1, keepdim=True), logits.gather(1, target)
+            mass = logits.sub_(top).exp_()  # once: exponentials cost as much as a product
+            whole = mass.sum(1, keepdim=True)
+            total += (whole.log() + top - own).sum()
+            slope = mass.scatter_add_(
+                1, target, -whole
+            )  # times `whole`, which is cheaper to divide by in what is small
+            grad_hidden[begin : begin + rows] = slope @ table / whole
+            grad_table.addmm_(slope.T, part / whole)
         ctx.save_for_backward(grad_hidden, grad_table)
         return total / len(hidden)
 
@@ -54,6 +57,26 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         hidden: (N, D). table: (V, D) item embeddings, without padding. targets: (N,) rows of `table`.
     """
     return _SoftmaxCrossEntropy.apply(hidden, table, targets)
+
+
+class _SampledCrossEntropy(torch.autograd.Function):
+    """As above, over the target and the drawn items: the gradient is known as soon as the softmax is."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, own: Tensor, rows: Tensor, shift: Tensor, left_out: Tensor) -> Tensor:
+        """hidden (N, D), own (N,) scores of targets, rows (n, D), shift (n,), left_out (N, n) -> mean over N."""
+        logits = torch.addmm(shift, hidden, rows.T).masked_fill_(left_out, -math.inf)  # (N, n)
+        top = torch.maximum(logits.amax(1), own)
+        mass, mass_own = logits.sub_(top[:, None]).exp_(), (own - top).exp()
+        whole = mass.sum(1) + mass_own
+        ctx.save_for_backward(mass @ rows / whole[:, None], mass_own / whole - 1, mass.T @ (hidden / whole[:, None]))
+        return (whole.log() + top - own).mean()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        grad_hidden, grad_own, grad_rows = ctx.saved_tensors
+        scale = grad / len(grad_hidden)
+        return grad_hidden * scale, grad_own * scale, grad_rows * scale, None, None
 
 
 class SampledSoftmax:
@@ -79,10 +102,9 @@ class SampledSoftmax:
         """hidden (N, D), table (V, D), targets (N,) -> mean over positions."""
         drawn = torch.multinomial(self.q, self.negatives, replacement=True, generator=self.generator)
         drawn = drawn.to(targets.device)
-        own = (hidden * table[targets]).sum(1, keepdim=True)
-        others = hidden @ table[drawn].T - self.correction[drawn]  # (N, n)
-        others = others.masked_fill(drawn == targets[:, None], -math.inf)
-        return (torch.cat([own, others], 1).logsumexp(1) - own.squeeze(1)).mean()
+        own = (hidden * table[targets]).sum(1)
+        left_out = drawn == targets[:, None]  # (N, n)
+        return _SampledCrossEntropy.apply(hidden, own, table[drawn], -self.correction[drawn].to(hidden), left_out)
 
 
 class BinaryCrossEntropy:

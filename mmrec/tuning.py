@@ -62,7 +62,9 @@ def _search(
 ) -> list[dict[str, Any]]:
     data = experiments.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     budget = settings.tuning
-    usual = replace(experiment.training, **budget.training)
+    # What an experiment is about, such as a loss of its own, stays; the rest of a trial is the same for all.
+    own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)
+    usual = replace(experiment.training, **budget.training | own)
     training_of = replace(usual, **budget.slow.get(experiment.name, {}))
     experiment = replace(experiment, training=training_of)
     # What learns slower is judged later, too.

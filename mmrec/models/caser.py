@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrec.models.layers import initialise
+from mmrec.models.layers import Dropout, initialise
 from mmrec.models.next_item import NextItemModel
 
 
@@ -30,7 +30,7 @@ class Caser(NextItemModel):
         # together, which lets the future into the last bits of the past.
         self.vertical = nn.Linear(window, vertical)
         self.horizontal = nn.ModuleList(nn.Linear(dim * height, horizontal) for height in range(1, window + 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(vertical * dim + horizontal * window, dim)
         self.next = nn.Linear(dim, n_items)  # W', b' of equation 10
         initialise(self.item)

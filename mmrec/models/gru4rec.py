@@ -5,7 +5,7 @@ The paper's own loss compares with the other targets of a batch of parallel sess
 
 from torch import Tensor, nn
 
-from mmrec.models.layers import initialise
+from mmrec.models.layers import Dropout, initialise
 from mmrec.models.next_item import NextItemModel
 
 
@@ -24,7 +24,7 @@ class GRU4Rec(NextItemModel):
     def __init__(self, *, n_items: int, dim: int, hidden: int, layers: int, dropout: float):
         super().__init__()
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True)
         self.out = nn.Linear(hidden, dim)
         initialise(self.item)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmrec import losses
 from mmrec.losses import Criterion
-from mmrec.models.layers import Block, initialise
+from mmrec.models.layers import Block, Dropout, initialise
 from mmrec.models.modalities import Features, MultimodalModel, encoders
 
 
@@ -49,7 +49,7 @@ class MAF(MultimodalModel):
         self.position = nn.Embedding(max_length, dim if position == "added" else stream_dim)
         self.position_added = position == "added"
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.regression = regression
         weights = {"image": image_weight, "text": text_weight, "category": category_weight}
         self.weights = {m: w for m, w in weights.items() if w > 0 and m in features}

@@ -14,7 +14,7 @@ so does this: all models here differ by what they see, not by how they are train
 import torch
 from torch import Tensor, nn
 
-from mmrec.models.layers import Block, initialise
+from mmrec.models.layers import Block, Dropout, initialise
 from mmrec.models.modalities import Features, MultimodalModel, encoders
 
 
@@ -64,7 +64,7 @@ class NOVA(MultimodalModel):
         self.position = nn.Embedding(max_length, dim)
         self.norm = nn.LayerNorm(dim)
         self.position_norm = nn.LayerNorm(dim)  # all that is fused is on one scale, so that nothing goes under
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.keep(features, modalities)
         self.encoders = encoders(features, modalities, dim)
         self.fusions = nn.ModuleList(

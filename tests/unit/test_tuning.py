@@ -125,6 +125,22 @@ def test_what_is_slow_gets_more_epochs_and_not_more_trials(paths, settings):
     assert trials.groupby("experiment").size().nunique() == 1
 
 
+def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkeypatch):
+    given = {}
+
+    def fit(model, sequences, training, **named):
+        given.setdefault(named["label"].split()[1], training)
+        return [{"epoch": 1.0, "total": 1.0, "valid_ndcg_10": 0.1}]
+
+    monkeypatch.setattr(training, "fit", fit)
+    entry = settings.experiments["main"]["sasrec"]
+    own = {"main": settings.experiments["main"] | {"sasrec": replace(entry, training={"loss": "bce", "negatives": 1})}}
+    budget = replace(settings.tuning, training={"epochs": 9, "loss": "sampled_softmax"})
+    tuning.tune(paths, replace(settings, experiments=settings.experiments | own, tuning=budget), "shop", CPU)
+    assert (given["sasrec"].loss, given["sasrec"].negatives, given["sasrec"].epochs) == ("bce", 1, 9)
+    assert (given["maf"].loss, given["maf"].epochs) == ("sampled_softmax", 9)
+
+
 def test_the_test_users_are_never_asked(paths, small, monkeypatch):
     asked, evaluate = [], training.evaluate
     monkeypatch.setattr(training, "evaluate", lambda *given: asked.append(given[2]) or evaluate(*given))

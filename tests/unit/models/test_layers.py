@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmrec.models.layers import Block, ScoreFusion, StreamAttention, causal_mask, initialise
+from mmrec.models.layers import Block, Dropout, ScoreFusion, StreamAttention, causal_mask, initialise
 
 B, T, D, H = 3, 6, 8, 2
 FUSIONS = ("sum", "concat", "gate")
@@ -134,6 +134,30 @@ def test_dropout_of_weights_happens_in_training_only(explicit):
     assert torch.equal(module(streams, explicit)[0], module(streams, explicit)[0])
     module.train()
     assert not torch.equal(module(streams, explicit)[0], module(streams, explicit)[0])
+
+
+def test_dropout_keeps_the_mean_and_loses_its_share():
+    torch.manual_seed(0)
+    drop, x = Dropout(0.3), torch.full((1000, 100), 7.0)
+    dropped = drop(x)
+    assert ((dropped == 0) | torch.isclose(dropped, x / 0.7)).all()
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert dropped.mean().item() == pytest.approx(7, rel=0.01)
+    assert torch.equal(drop.eval()(x), x)
+
+
+def test_dropout_of_nothing_draws_nothing():
+    state = torch.get_rng_state()
+    x = torch.ones(3)
+    assert Dropout(0.0)(x) is x
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_passes_the_gradient_of_what_it_keeps():
+    x = torch.ones(1000, requires_grad=True)
+    dropped = Dropout(0.5)(x)
+    dropped.sum().backward()
+    assert torch.equal(x.grad, dropped.detach())
 
 
 # --- fusion ------------------------------------------------------------------------------------------------------
