@@ -14,12 +14,12 @@ setup: .venv/complete ## the environment, in .venv
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup ## the generated shop and its negative control, from nothing to result tables
-	dvc repro results@demo results@demo_null
+demo: setup ## the generated shop and its negative control, from nothing to result tables and probes
+	dvc repro results@demo results@demo_null probe@demo probe@demo_null
 
 replicate: setup ## every data set whose raw files this machine has or can make
 	names=$$(python -m mmrec.sources available) && dvc repro $$(for name in $$names; do \
-		echo results@$$name; test ! -f notebooks/published/$$name.csv || echo published@$$name; done)
+		echo results@$$name probe@$$name; test ! -f notebooks/published/$$name.csv || echo published@$$name; done)
 
 test: setup lint ## unit, integration and notebook tests
 	pytest

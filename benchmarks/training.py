@@ -2,7 +2,8 @@
 
     python benchmarks/training.py hm
 
-It starts itself again with the arithmetic that params.yaml gives the data set. Absolute times are noise on a shared machine; of each the best of several interleaved repetitions is taken.
+It starts itself again with the arithmetic that params.yaml gives the data set. Absolute times are noise on a shared
+machine; of each the best of several interleaved repetitions is taken.
 """
 
 import os

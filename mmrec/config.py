@@ -238,17 +238,25 @@ class MAF(SASRec):
 
     stream_dim: Count  # of the other streams, which only steer attention
     modalities: Modalities
-    fusion: Literal["sum", "concat", "gate"]
+    way: Literal["scores", "cross", "joint", "early_concat", "early_sum", "late"]  # where streams meet
+    fusion: Literal["sum", "concat", "gate"]  # of scores
     position: Literal["stream", "added"]  # its own attention, or added to the input
     image_weight: Weight  # of the auxiliary losses; 0: no such head
     text_weight: Weight
     category_weight: Weight
-    regression: Literal["cosine", "mse"]  # how the image and text heads are scored
+    regression: Literal["cosine", "mse", "contrastive"]  # how the image and text heads are scored
+    weighting: Literal["fixed", "uncertainty"]  # of the losses
+    modality_dropout: Share  # chance of each item to be without a modality in training
+    features_are: Literal["own", "permuted", "random"]  # the last two are controls
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _heads_divide(self.dim, self.heads)
         _heads_divide(self.stream_dim, self.heads)
+        if self.way in ("early_sum", "late") and self.stream_dim != self.dim:
+            raise ValueError(f"way {self.way} adds streams: stream_dim must be dim, {self.dim}, not {self.stream_dim}")
+        if self.way == "late" and self.position == "stream":
+            raise ValueError("way late: positions alone would be a stream that scores items; use position: added")
         return self
 
 
@@ -304,6 +312,8 @@ class Training:
     learning_rate: Positive
     weight_decay: Weight
     clip_norm: Positive
+    gradients: Literal["summed", "watched", "projected"]  # of tasks; watched: cosines noted; projected: PCGrad
+    histories: Literal["ordered", "shuffled"]  # the latter is a control: does order matter at all?
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -30,11 +30,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmrec import config, evaluation, losses, runtime, sequences, training
+from mmrec import config, evaluation, gradients, losses, runtime, sequences, training
 from mmrec.features import store
 from mmrec.files import atomic, sha256
 from mmrec.models import (
     bert4rec,
+    bodies,
     caser,
     fdsa,
     gru4rec,
@@ -164,7 +165,10 @@ def run_key(experiment: config.Experiment, seed: int, data: Data, settings: conf
 
 
 # Read at once: a file that is edited while runs go on is not the code that runs.
-SHARED = (layers, modalities, next_item, losses, sequences, training, evaluation, store, load_data, build)
+SHARED = (
+    *(bodies, layers, modalities, next_item, losses, gradients),
+    *(sequences, training, evaluation, store, load_data, build),
+)
 OWN = {options: inspect.getmodule(model) for options, model in MODELS.items()}
 SOURCES = {part: inspect.getsource(part) for part in (*OWN.values(), *SHARED)}
 
@@ -246,10 +250,10 @@ def _carry_out(
             pd.DataFrame(curve).astype({"epoch": int}).to_csv(path, index=False)
         with atomic(folder / "model.safetensors") as path:
             save_file(model.state_dict(), path)
-    tables = [
-        evaluation.evaluate(model.score, data.sequences, split, max_length).assign(split=split)
-        for split in ("valid", "test")
-    ]
+    tables = []
+    for split in ("valid", "test"):
+        shown = training.shown(data.sequences, experiment.training, split, seed)
+        tables.append(evaluation.evaluate(model.score, shown, split, max_length).assign(split=split))
     with atomic(folder / "ranks.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
     about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(data)}

@@ -14,6 +14,7 @@ from torch import Tensor
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 CHUNK_BYTES = 32 * 2**20  # of logits held at once
+TEMPERATURE = 0.07  # of the contrastive loss, as usual (CLIP begins there)
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
@@ -144,6 +145,24 @@ def regression(predicted: Tensor, target: Tensor, present: Tensor, kind: str) ->
     else:
         each = (predicted - target).square().mean(1)
     return _mean_where(each, present)
+
+
+def contrastive(predicted: Tensor, items: Tensor, features: Tensor, present: Tensor) -> Tensor:
+    """Cross-entropy of finding the next item's features among those of all next items at hand, by cosine (InfoNCE).
+
+    Args:
+        predicted: (N, F). items: (N,) the next items; one that comes twice counts once among the wrong ones.
+        features: (V + 1, F), presence (V + 1,) bool, by item.
+
+    Returns:
+        A number, averaged over positions whose next item has the features; 0 where none has.
+    """
+    having = present[items]
+    candidates, wanted = items[having].unique(return_inverse=True)
+    if not len(candidates):
+        return predicted.sum() * 0
+    logits = F.normalize(predicted[having], dim=1) @ F.normalize(features[candidates], dim=1).T
+    return F.cross_entropy(logits / TEMPERATURE, wanted)
 
 
 def multi_label(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:

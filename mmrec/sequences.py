@@ -60,6 +60,22 @@ class Sequences:
         owner = torch.repeat_interleave(self.offsets.diff())
         return self.items[torch.arange(len(self.items), device=self.items.device) < self.train_end[owner]]
 
+    def shuffled(self, split: str, seed: int) -> "Sequences":
+        """Histories in random order, a control: what is shown before the item of `valid` (all of training) or `test`.
+
+        Items to be predicted stay where they are. Only those of `valid` may be trained on: in the others, the item of
+        validation is somewhere among the earlier ones.
+        """
+        end = self.train_end if split == "valid" else self.test.where(self.test >= 0, self.train_end)
+        end = end.cpu()
+        owner = torch.repeat_interleave(self.offsets.cpu().diff())
+        place = torch.arange(len(owner))
+        draw = torch.rand(len(owner), generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+        key = draw.where(place < end[owner], 1.0 + place)
+        order = key.argsort(stable=True)
+        order = order[owner[order].argsort(stable=True)]
+        return replace(self, items=self.items[order.to(self.items.device)])
+
     def item_counts(self) -> Tensor:
         """(V,) how often each item occurs in training."""
         return self.training_items().bincount(minlength=self.n_items + 1)[1:]

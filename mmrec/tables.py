@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmrec.evaluation import PROTOCOLS, gains, measures
+from mmrec.sequences import Sequences
 from mmrec.statistics import compare, holm, mean_interval, resampled_means
 
 RESULT_COLUMNS = ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
@@ -89,6 +90,62 @@ def comparisons_table(ranks: pd.DataFrame, baseline: str, ks: tuple[int, ...]) -
         family["p_holm"] = holm(family["p_value"])
         families.append(family)
     return pd.concat(families, ignore_index=True)
+
+
+def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series]) -> pd.DataFrame:
+    """NDCG@10 (full_unseen, test) in parts of the users, and each experiment's difference to the baseline there.
+
+    Args:
+        ranks: as for `comparisons_table`. slices: name -> label of each user, an ordered category, indexed by user.
+
+    Returns:
+        slice, label, users, experiment, ndcg_10, baseline, difference, ci_low, ci_high, p_value.
+    """
+    rows = []
+    asked = ranks[ranks["split"] == "test"]
+    for name, labels in slices.items():
+        for label in labels.cat.categories:
+            part = asked[asked["user"].isin(labels.index[labels == label])]
+            if part.empty:
+                continue
+            means = results_table(part, (10,)).query("protocol == 'full_unseen' and metric == 'ndcg'")
+            means = means.groupby("experiment", sort=False)["value"].mean()
+            compared = comparisons_table(part, baseline, (10,)).query("protocol == 'full_unseen' and metric == 'ndcg'")
+            for row in compared.itertuples():
+                rows.append(
+                    (name, label, row.users, row.experiment, means[row.experiment], means[baseline], row.difference)
+                    + (row.ci_low, row.ci_high, row.p_value)
+                )
+    columns = ["slice", "label", "users", "experiment", "ndcg_10", "baseline", "difference"]
+    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high", "p_value"])
+
+
+def user_slices(sequences: Sequences, parts: int = 3) -> dict[str, pd.Series]:
+    """Test users by how often the item that they are asked for was chosen in training, and by length of history.
+
+    Items never chosen in training are a part of their own: no id can have been learned. The other users are cut into
+    parts as equal as ties allow.
+
+    Returns:
+        `popularity of the answer` and `length of the history`: an ordered category for each test user.
+    """
+    users = (sequences.test >= 0).nonzero().squeeze(1).cpu()
+    target = sequences.test.cpu()[users]
+    chosen = sequences.item_counts().cpu()[sequences.items.cpu()[target] - 1].numpy()
+    length = (target - sequences.offsets.cpu()[users]).numpy()
+    return {
+        "popularity of the answer": _cut(chosen, users.numpy(), parts),
+        "length of the history": _cut(length, users.numpy(), parts),
+    }
+
+
+def _cut(values: np.ndarray, users: np.ndarray, parts: int) -> pd.Series:
+    known = np.sort(values[values > 0])
+    ends = sorted({int(known[-(-len(known) * part // parts) - 1]) for part in range(1, parts + 1)})
+    begins = [1, *(end + 1 for end in ends[:-1])]
+    names = [f"{begin}" if begin == end else f"{begin} to {end}" for begin, end in zip(begins, ends, strict=True)]
+    place = np.where(values > 0, 1 + np.searchsorted(ends, values), 0)
+    return pd.Series(pd.Categorical.from_codes(place, ["0", *names], ordered=True), index=users)
 
 
 def summary(

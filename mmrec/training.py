@@ -13,6 +13,7 @@ from mmrec import losses
 from mmrec.config import Training
 from mmrec.evaluation import evaluate, gains
 from mmrec.files import atomic
+from mmrec.gradients import TaskGradients
 from mmrec.progress import report
 from mmrec.sequences import Sequences, training_batches
 
@@ -30,6 +31,11 @@ def criterion(training: Training, sequences: Sequences, generator: torch.Generat
     if training.loss == "bce":
         return losses.BinaryCrossEntropy(negatives=training.negatives, generator=generator)
     return losses.softmax
+
+
+def shown(sequences: Sequences, training: Training, split: str, seed: int) -> Sequences:
+    """What a model is shown of the histories before the items of `valid` (and in training) or `test`."""
+    return sequences.shuffled(split, seed) if training.histories == "shuffled" else sequences
 
 
 def _generators(explicit: torch.Generator) -> dict[str, torch.Tensor]:
@@ -70,7 +76,8 @@ def fit(
         stop: asked after every epoch with the curve so far; true ends the training.
 
     Returns:
-        The curve: a row an epoch with `epoch`, the mean of each part of the loss, and `valid_ndcg_10`.
+        The curve: a row an epoch with `epoch`, the mean of each part of the loss (and of what `TaskGradients` notes,
+        unless gradients are summed), and `valid_ndcg_10`.
 
     Raises:
         TrainingError: the loss is NaN or infinite.
@@ -79,6 +86,7 @@ def fit(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.999)
     )
     generator = torch.Generator().manual_seed(seed)
+    sequences = shown(sequences, training, "valid", seed)
     next_item = criterion(training, sequences, generator)
     curve: list[dict[str, float]] = []
     best = deepcopy(model.state_dict())
@@ -150,15 +158,23 @@ def _epoch(
     over some positions only (auxiliary losses, masked items) are weighted by all positions of their group.
     """
     model.train()
-    sums: dict[str, torch.Tensor] = {}
+    apart = None
+    if training.gradients != "summed":
+        apart = TaskGradients(model, project=training.gradients == "projected", generator=generator)
+    sums: dict[str, torch.Tensor | float] = {}
     steps = 0
     for batch in training_batches(sequences, max_length, training.batch_size, generator):
         optimiser.zero_grad()
         for items, targets, share in batch:
             parts = model.loss(items, targets, next_item)
-            (parts["total"] * share).backward()
+            if apart:
+                apart.add({name: task * share for name, task in model.tasks(parts).items()})
+            else:
+                (parts["total"] * share).backward()
             for name, value in parts.items():  # summed on the device: reading a number would make every step wait
                 sums[name] = sums.get(name, 0) + value.detach() * share
+        if apart:
+            sums |= {name: sums.get(name, 0.0) + value for name, value in apart.settle().items()}
         nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         optimiser.step()
         steps += 1

@@ -78,15 +78,21 @@ class StreamAttention(nn.Module):
     attention over concatenated heads, no score matrix in memory. `explicit=True` computes the same the long way: the
     reference, the way of the other fusions, and the only one that can return weights. Causal, unless told what is
     visible.
+
+    Args:
+        cross: all queries come from the first stream; a stream only gives keys.
     """
 
-    def __init__(self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int):
+    def __init__(
+        self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int, cross: bool = False
+    ):
         super().__init__()
         dim = stream_dims[0]
+        self.cross = cross
         self.heads = heads
         self.scale = 1 / math.sqrt(dim // heads)
         self.dropout = Dropout(dropout)
-        self.query = nn.ModuleList(nn.Linear(d, d) for d in stream_dims)
+        self.query = nn.ModuleList(nn.Linear(dim if cross else d, d) for d in stream_dims)
         self.key = nn.ModuleList(nn.Linear(d, d) for d in stream_dims)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
@@ -110,7 +116,8 @@ class StreamAttention(nn.Module):
             output (B, T, D); and, when explicit, fused weights (B, H, T, T) and each stream's scaled scores
             (B, H, S, T, T).
         """
-        queries = [self._heads(project(x)) for project, x in zip(self.query, streams, strict=True)]
+        asking = streams[:1] * len(streams) if self.cross else streams
+        queries = [self._heads(project(x)) for project, x in zip(self.query, asking, strict=True)]
         keys = [self._heads(project(x)) for project, x in zip(self.key, streams, strict=True)]
         values = self._heads(self.value(streams[0] if moved is None else moved))  # (B, H, T, D/H)
         everywhere = None if visible is None else visible[:, None, None]  # (B, 1, 1, T)
@@ -142,11 +149,13 @@ class StreamAttention(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each with dropout, residual and norm after it (post-norm, GELU, inner width 4 D)."""
 
-    def __init__(self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int):
+    def __init__(
+        self, *, stream_dims: list[int], heads: int, dropout: float, fusion: str, max_length: int, cross: bool = False
+    ):
         super().__init__()
         dim = stream_dims[0]
         self.attention = StreamAttention(
-            stream_dims=stream_dims, heads=heads, dropout=dropout, fusion=fusion, max_length=max_length
+            stream_dims=stream_dims, heads=heads, dropout=dropout, fusion=fusion, max_length=max_length, cross=cross
         )
         self.attention_norm = nn.LayerNorm(dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))

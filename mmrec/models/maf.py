@@ -3,6 +3,8 @@
 Item ids, positions, images, texts and categories each attend on their own; the scores are fused; the fused weights
 move values of the id stream alone (the reading of DIF-SR, Xie et al. 2022). Heads predict the next item and its image
 feature, text feature and categories; total = id + w_image image + w_text text + w_category category.
+
+Every choice that the abstract leaves open, and every control, is a setting; the defaults are the paper's way.
 """
 
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor, nn
 
 from mmrec import losses
 from mmrec.losses import Criterion
-from mmrec.models.layers import Block, Dropout, initialise
-from mmrec.models.modalities import Features, MultimodalModel, encoders
+from mmrec.models.bodies import body
+from mmrec.models.layers import Dropout, initialise
+from mmrec.models.modalities import Features, MultimodalModel, disguised, encoders
 
 
 class MAF(MultimodalModel):
@@ -22,7 +25,13 @@ class MAF(MultimodalModel):
         modalities: those that feed a stream. A head needs the features alone, not the stream.
         position: `stream` (attends on its own) or `added` to the id embedding. With no modality and `added`, this is
             SASRec, parameter for parameter.
+        way: where streams meet, see `bodies`. fusion: of scores, where they meet there.
         image_weight, text_weight, category_weight: of the auxiliary losses; 0: no head.
+        regression: what the image and text heads are asked for, see `losses`.
+        weighting: `fixed`, or `uncertainty`: each loss L becomes exp(-s) L + s / 2 with a learned s, the logarithm of a
+            variance (Kendall et al., CVPR 2018, equation 10), after its fixed weight.
+        modality_dropout: chance of each item in a training sequence to be without a modality.
+        features_are: `own`; controls: other items' or random, see `disguised`.
     """
 
     def __init__(
@@ -37,51 +46,52 @@ class MAF(MultimodalModel):
         heads: int,
         dropout: float,
         modalities: tuple[str, ...],
+        way: str,
         fusion: str,
         position: str,
         image_weight: float,
         text_weight: float,
         category_weight: float,
         regression: str,
+        weighting: str,
+        modality_dropout: float,
+        features_are: str,
     ):
         super().__init__()
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.position = nn.Embedding(max_length, dim if position == "added" else stream_dim)
-        self.position_added = position == "added"
+        self.position_added, self.way = position == "added", way
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
-        self.regression = regression
+        self.regression, self.modality_dropout = regression, modality_dropout
         weights = {"image": image_weight, "text": text_weight, "category": category_weight}
         self.weights = {m: w for m, w in weights.items() if w > 0 and m in features}
-        self.keep(features, sorted({*modalities, *self.weights}))
+        self.keep(disguised(features, features_are), sorted({*modalities, *self.weights}))
         self.encoders = encoders(features, modalities, stream_dim)
         self.streams = ["item", *([] if self.position_added else ["position"]), *modalities]
-        self.blocks = nn.ModuleList(
-            Block(
-                stream_dims=[dim] + [stream_dim] * (len(self.streams) - 1),
-                heads=heads,
-                dropout=dropout,
-                fusion=fusion,
-                max_length=max_length,
-            )
-            for _ in range(layers)
-        )
+        widths = [dim] + [stream_dim] * (len(self.streams) - 1)
+        self.body = body(way, widths, layers, fusion=fusion, heads=heads, dropout=dropout, max_length=max_length)
         self.heads = nn.ModuleDict({m: nn.Linear(dim, features[m][0].shape[1]) for m in self.weights})
         self.apply(initialise)
+        self.uncertain = ["id", *self.weights] if weighting == "uncertainty" else []
+        self.log_variance = nn.Parameter(torch.zeros(len(self.uncertain))) if self.uncertain else None
 
     def forward(self, items: Tensor) -> Tensor:
         """items (B, T), right-padded with 0 -> states (B, T, D)."""
-        x, others = self._streams(items)
-        for block in self.blocks:
-            x, _, _ = block(x, others)
-        return x
+        return self.body(*self._streams(items))
 
     def _streams(self, items: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The id stream (B, T, D) and the others (B, T, D_s), which every layer uses anew."""
         x, positions = self.item(items), self.position.weight[: items.shape[1]]
         others = self.encoded(items)
+        if self.training and self.modality_dropout:
+            missing = [encoder.missing for encoder in self.encoders.values()]
+            kept = torch.rand(len(others), *items.shape, 1, device=items.device) >= self.modality_dropout
+            others = [stream.where(k, m) for stream, k, m in zip(others, kept, missing, strict=True)]
         if self.position_added:
             x = x + positions
+            if self.way == "late":  # a stream that meets no other must know for itself what came when
+                others = [stream + positions for stream in others]
         else:
             others.insert(0, positions.expand(len(items), -1, -1))
         return self.dropout(self.norm(x)), others
@@ -92,13 +102,22 @@ class MAF(MultimodalModel):
         hidden, targets = self(items)[real], targets[real]
         parts = {"id": criterion(hidden, self.table(), targets - 1)}
         for modality, head in self.heads.items():
-            target, present = (tensor[targets] for tensor in self._features(modality))
+            features, present = self._features(modality)
             if modality == "category":
-                parts[modality] = losses.multi_label(head(hidden), target, present)
+                parts[modality] = losses.multi_label(head(hidden), features[targets], present[targets])
+            elif self.regression == "contrastive":
+                parts[modality] = losses.contrastive(head(hidden), targets, features, present)
             else:
-                parts[modality] = losses.regression(head(hidden), target, present, self.regression)
-        total = parts["id"] + sum(weight * parts[modality] for modality, weight in self.weights.items())
-        return {"total": total, **parts}
+                parts[modality] = losses.regression(head(hidden), features[targets], present[targets], self.regression)
+        return {"total": sum(self.tasks(parts).values()), **parts}
+
+    def tasks(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parts of a loss as they enter its total."""
+        tasks = {name: self.weights.get(name, 1.0) * value for name, value in parts.items() if name != "total"}
+        for number, name in enumerate(self.uncertain):
+            s = self.log_variance[number]
+            tasks[name] = (-s).exp() * tasks[name] + s / 2
+        return tasks
 
     @torch.inference_mode()
     def attention(self, items: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,9 +127,4 @@ class MAF(MultimodalModel):
             weights (layers, B, H, T, T), and scores of each stream before fusion (layers, B, H, S, T, T), in the
             order of `streams`.
         """
-        x, others = self._streams(items)
-        shown = []
-        for block in self.blocks:
-            x, weights, scores = block(x, others, explicit=True)
-            shown.append((weights, scores))
-        return torch.stack([w for w, _ in shown]), torch.stack([s for _, s in shown])
+        return self.body.attention(*self._streams(items))

@@ -54,3 +54,29 @@ class MultimodalModel(NextItemModel):
 def encoders(features: Features, modalities: Iterable[str], dim: int) -> nn.ModuleDict:
     """A fresh encoder to width `dim` for each modality."""
     return nn.ModuleDict({m: ModalityEncoder(features[m][0].shape[1], dim) for m in modalities})
+
+
+DISGUISE_SEED = 20240527
+
+
+def disguised(features: Features, how: str) -> Features:
+    """Features that say nothing of their items, to be compared with those that do; the same at every call.
+
+    Args:
+        how: `own`: as they are. `permuted`: each modality's vectors moved among the items that have it. `random`:
+            normal vectors of the same size; of categories, as many as the item has, drawn evenly.
+    """
+    if how == "own":
+        return features
+    generator = torch.Generator().manual_seed(DISGUISE_SEED)
+    changed = {}
+    for modality, (matrix, present) in sorted(features.items()):
+        rows = matrix[present].cpu()
+        if how == "permuted":
+            rows = rows[torch.randperm(len(rows), generator=generator)]
+        elif modality == "category":
+            rows = rows.gather(1, torch.rand(rows.shape, generator=generator).argsort(1))
+        else:
+            rows = torch.randn(rows.shape, generator=generator)
+        changed[modality] = (matrix.clone().index_put_((present,), rows.to(matrix)), present)
+    return changed

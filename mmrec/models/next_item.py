@@ -23,6 +23,10 @@ class NextItemModel(nn.Module):
         real = targets > 0
         return {"total": criterion(self(items)[real], self.table(), targets[real] - 1)}
 
+    def tasks(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parts of a loss as they enter its total; here the next item is all that is asked."""
+        return {"id": parts["total"]}
+
     @torch.inference_mode()
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """How likely each item comes next.

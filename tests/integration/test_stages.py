@@ -15,7 +15,7 @@ from mmrec import config, sources
 ROOT = Path(__file__).parents[2]
 STAGES = [
     *["01_prepare_data", "02_extract_features", "02b_tune"],
-    *["03_train", "04_ablations", "06_results", "07_published"],
+    *["03_train", "04_ablations", "05_probes", "06_results", "07_published"],
 ]
 PUBLISHED = (
     "model,experiment,protocol,metric,k,published,source\nSASRec,sasrec,full_unseen,hr,10,0.1,a paper: so and so\n"
@@ -71,7 +71,7 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
     assert results["value"].between(0, 1).all()
     comparisons = pd.read_csv(finished / "comparisons.csv")
     assert len(comparisons) == 3 * 3 * 7 and (comparisons["baseline"] == "sasrec").all()
-    assert len(list((finished / "figures").glob("*.png"))) == 10
+    assert len(list((finished / "figures").glob("*.png"))) == 14
     trials = pd.read_csv(finished / "trials.csv")
     assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2, "gru": 2}
     [published] = pd.read_csv(finished / "published.csv").itertuples()

@@ -17,10 +17,10 @@ import pytest
 from mmrec import config, runtime
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = ["01_prepare_data", "02_extract_features", "03_train", "06_results"]
-# By nbval. Every table of 06 hangs on training: results.csv and comparisons.csv, of which they are made, are compared
-# below, and nbval compares what is left, the three figures.
-LEAST_COMPARED = {"01_prepare_data": 8, "02_extract_features": 6, "03_train": 3, "06_results": 3}
+NOTEBOOKS = ["01_prepare_data", "02_extract_features", "03_train", "05_probes", "06_results"]
+# By nbval. Every table of 05 and 06 hangs on training: the CSV files that hold them are compared below, and nbval
+# compares what is left, the figures.
+LEAST_COMPARED = {"01_prepare_data": 8, "02_extract_features": 6, "03_train": 3, "05_probes": 4, "06_results": 3}
 # Between means over five seeds. Two such means of MAF differ by up to 0.016 (one standard error of HR@20 among 100
 # negatives, the noisiest measure) when all else is equal; SASRec in MAF's place would differ by 0.08.
 TOLERANCE = 0.035
@@ -81,6 +81,19 @@ def test_demo_comparisons_are_those_of_a_new_run(recomputed):
     assert (committed["difference"] - anew["difference"]).abs().max() < TOLERANCE
     primary = (anew["experiment"] == "maf") & (anew["protocol"] == "full_unseen") & (anew["k"] == 10)
     assert (anew.loc[primary, "ci_low"] > 0).all()  # what the demo is there to show
+
+
+@pytest.mark.slow
+def test_demo_probes_are_those_of_a_new_run(recomputed):
+    work, _ = recomputed
+    committed, anew = (pd.read_csv(root / "reports/demo/robustness.csv") for root in (ROOT, work))
+    means = [table.groupby(["kind", "modality", "level"], sort=False)["ndcg_10"].mean() for table in (committed, anew)]
+    pd.testing.assert_series_equal(*means, check_exact=False, rtol=0, atol=TOLERANCE)
+    committed, anew = (pd.read_csv(root / "reports/demo/slices.csv") for root in (ROOT, work))
+    keys = ["slice", "label", "users", "experiment"]
+    pd.testing.assert_frame_equal(committed[keys], anew[keys])
+    committed, anew = (pd.read_csv(root / "reports/demo/attention.csv") for root in (ROOT, work))
+    pd.testing.assert_frame_equal(committed[["modality", "users"]], anew[["modality", "users"]])
 
 
 def test_tolerance_notices_an_experiment_that_took_anothers_place():

@@ -59,6 +59,8 @@ training:
   learning_rate: 1.0e-3
   weight_decay: 0.0
   clip_norm: 5.0
+  gradients: summed
+  histories: ordered
 models:
   popularity: {}
   sasrec: {dim: 8, layers: 1, heads: 2, dropout: 0.5}
@@ -70,11 +72,15 @@ models:
     dropout: 0.5
     modalities: [image, text, category]
     fusion: sum
+    way: scores
     position: stream
     image_weight: 1.0
     text_weight: 1.0
     category_weight: 1.0
     regression: cosine
+    weighting: fixed
+    modality_dropout: 0.0
+    features_are: own
   bert4rec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, mask_share: 0.2}
   item_knn: {neighbours: 5, shrinkage: 1.0, decay: 0.5}
   sasrecf: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category]}
@@ -229,6 +235,19 @@ WRONG = {
     "nothing masked": ("mask_share: 0.2", "mask_share: 0.0", ["models.bert4rec.mask_share", "greater than 0"]),
     "growing with age": ("decay: 0.5", "decay: 1.5", ["models.item_knn.decay", "less than or equal to 1"]),
     "unknown fusion of embeddings": ("fusion: gate", "fusion: mean", ["models.nova.fusion", "or 'gate'", "'mean'"]),
+    "unknown way": ("way: scores", "way: middle", ["models.maf.way", "'early_sum' or 'late'", "'middle'"]),
+    "streams of two widths that are added": (
+        "way: scores",
+        "way: late",
+        ["models.maf", "way late adds streams: stream_dim must be dim, 8, not 4"],
+    ),
+    "late positions": (
+        "stream_dim: 4\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    modalities: [image, text, category]\n"
+        "    fusion: sum\n    way: scores",
+        "stream_dim: 8\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    modalities: [image, text, category]\n"
+        "    fusion: sum\n    way: late",
+        ["models.maf", "way late", "use position: added"],
+    ),
     "budget of a search": ("{epochs: 5}", "{epoch: 5}", ["tuning.training.epoch: no such key", "'epochs'"]),
     "budget of a slow one": ("{epochs: 6}", "{epoch: 6}", ["tuning.slow.sasrec.epoch: no such key", "'epochs'"]),
     "range reversed": (

@@ -119,6 +119,10 @@ CHANGES = {
         "text_weight": 0.0,
         "category_weight": 2.0,
         "regression": "mse",
+        "way": "joint",
+        "weighting": "uncertainty",
+        "modality_dropout": 0.5,
+        "features_are": "permuted",
     },
 }
 NAMES = {kind: name for name, kind in config.MODELS.items()}
@@ -176,7 +180,8 @@ def key_of(shop, settings, choose):
 @pytest.mark.parametrize("name", [field.name for field in fields(config.Training)])
 def test_every_setting_of_training_is_in_the_key(key_of, choose, name):
     budget = replace(choose("sasrec").training, loss="sampled_softmax")
-    other = "bce" if name == "loss" else getattr(budget, name) + 1
+    named = {"loss": "bce", "gradients": "projected", "histories": "shuffled"}
+    other = named.get(name) or getattr(budget, name) + 1
     assert key_of(training=replace(budget, **{name: other})) != key_of(training=budget)
 
 
@@ -651,6 +656,21 @@ def test_a_trained_model_gives_the_ranks_that_were_stored(gathered, settings, pa
         found = evaluate(model.score, data.sequences, split, 8)
         stored = ranks[ranks["split"] == split].drop(columns=["experiment", "seed", "split"])
         pd.testing.assert_frame_equal(found, stored.reset_index(drop=True))
+
+
+def test_histories_are_shuffled_where_it_is_asked_too(shop, settings, choose, tmp_path, monkeypatch):
+    experiment = choose("sasrec")
+    experiment = replace(experiment, training=replace(experiment.training, histories="shuffled"))
+    asked, evaluate = {}, experiments.evaluation.evaluate
+
+    def noted(score, sequences, split, max_length):
+        asked[split] = sequences.items
+        return evaluate(score, sequences, split, max_length)
+
+    monkeypatch.setattr(experiments.evaluation, "evaluate", noted)
+    experiments.run(experiment, 1, shop, settings, tmp_path)
+    for split in ("valid", "test"):
+        assert torch.equal(asked[split], shop.sequences.shuffled(split, 1).items)
 
 
 def test_stored_weights_are_the_best_of_the_curve(gathered, settings, paths, choose):

@@ -420,3 +420,38 @@ def test_a_prediction_of_zeros_has_finite_gradients(auxiliary):
     predicted = torch.zeros(2, 3, requires_grad=True)
     auxiliary(predicted, torch.eye(2, 3), torch.tensor([True, False])).backward()
     assert predicted.grad.isfinite().all()
+
+
+# --- features of the next item among those of others -------------------------------------------------------------
+
+
+def catalogue():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(6, D, generator=generator, dtype=torch.double)
+    return features, torch.tensor([False, True, True, True, False, True])
+
+
+def test_contrastive_by_hand():
+    features, present = catalogue()
+    predicted = torch.randn(4, D, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    items = torch.tensor([3, 1, 3, 4])  # one twice, one without features
+    logits = F.normalize(predicted[:3], dim=1) @ F.normalize(features[[1, 3]], dim=1).T / losses.TEMPERATURE
+    expected = F.cross_entropy(logits, torch.tensor([1, 0, 1]))
+    torch.testing.assert_close(losses.contrastive(predicted, items, features, present), expected)
+
+
+def test_contrastive_likes_what_points_the_right_way_whatever_its_length():
+    features, present = catalogue()
+    items = torch.tensor([1, 2, 5])
+    right = losses.contrastive(0.1 * features[items], items, features, present)
+    wrong = losses.contrastive(0.1 * features[items.roll(1)], items, features, present)
+    assert right < wrong
+    torch.testing.assert_close(losses.contrastive(7 * features[items], items, features, present), right)
+
+
+def test_contrastive_of_nothing_is_zero_and_can_be_differentiated():
+    features, present = catalogue()
+    predicted = torch.randn(2, D, dtype=torch.double, requires_grad=True)
+    loss = losses.contrastive(predicted, torch.tensor([4, 4]), features, present)
+    loss.backward()
+    assert loss.item() == 0 and not predicted.grad.any()

@@ -449,3 +449,38 @@ def test_ids_are_written_beside_the_numbers(tmp_path):
 def test_training_items_are_those_of_the_training_parts(make_sequences):
     found = make_sequences([[1, 2, 3, 4], [5, 6], [7, 8, 9]], n_items=20)
     assert found.training_items().tolist() == [1, 2, 5, 6, 7]
+
+
+# --- histories in random order -----------------------------------------------------------------------------------
+
+HISTORIES = [[1, 2, 3, 4, 5, 6, 7, 8], [3, 1], [9, 8, 7, 6, 5]]
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_shuffled_histories_hold_the_same_and_ask_for_the_same(make_sequences, split):
+    whole = make_sequences(HISTORIES, 12)
+    changed = whole.shuffled(split, seed=1)
+    targets = getattr(whole, split)
+    asked = targets[targets >= 0]
+    assert torch.equal(changed.items[asked], whole.items[asked])
+    assert torch.equal(changed.items[whole.test[whole.test >= 0]], whole.items[whole.test[whole.test >= 0]])
+    for begin, end in zip(whole.offsets[:-1].tolist(), whole.offsets[1:].tolist(), strict=True):
+        assert sorted(changed.items[begin:end].tolist()) == sorted(whole.items[begin:end].tolist())
+    assert not torch.equal(changed.items, whole.items)
+    assert torch.equal(changed.items, whole.shuffled(split, seed=1).items)
+    assert not torch.equal(changed.items, whole.shuffled(split, seed=2).items)
+
+
+def test_shuffled_training_never_holds_what_is_asked_later(make_sequences):
+    whole = make_sequences(HISTORIES, 12)
+    # As with a split by time, where some are asked in test alone.
+    whole = replace(whole, valid=torch.tensor([6, -1, -1]))
+    for seed in range(20):
+        changed = whole.shuffled("valid", seed)
+        assert sorted(changed.training_items().tolist()) == sorted(whole.training_items().tolist())
+
+
+def test_shuffled_test_histories_mix_the_item_of_validation_in(make_sequences):
+    whole = make_sequences(HISTORIES, 12)
+    places = {whole.shuffled("test", seed).items[:7].tolist().index(7) for seed in range(60)}
+    assert places == set(range(7))

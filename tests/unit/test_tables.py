@@ -217,3 +217,47 @@ def test_a_verdict_says_on_which_side_of_0_the_interval_lies():
     assert "below 0" in verdict_of(-0.3, -0.1)
     assert "holds 0" in verdict_of(-0.1, 0.1)
     assert "full_unseen ndcg:" in verdict_of(0.1, 0.3, k=pd.NA)
+
+
+# --- parts of the users ------------------------------------------------------------------------------------------
+
+
+def test_users_are_cut_by_what_they_are_asked_for_and_by_what_is_known(make_sequences):
+    # In training (all but the last two): 1 three times, 2 twice, 3 once; the rest never.
+    sequences = make_sequences([[1, 2, 3, 4, 1], [1, 2, 5, 2], [1, 6, 3], [2, 1]], 8)
+    slices = tables.user_slices(sequences)
+    popular, length = slices["popularity of the answer"], slices["length of the history"]
+    assert popular.index.tolist() == length.index.tolist() == [0, 1, 2]
+    assert sequences.item_counts()[:3].tolist() == [4, 3, 1]
+    assert popular.tolist() == ["4", "2 to 3", "1"]
+    assert length.tolist() == ["4", "3", "1 to 2"]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 5, 0, 5], ["0", "1 to 5", "0", "1 to 5"]),
+        ([1, 1, 1, 1, 9], ["1", "1", "1", "1", "2 to 9"]),
+        ([1, 2, 3, 4, 5, 6], ["1 to 2", "1 to 2", "3 to 4", "3 to 4", "5 to 6", "5 to 6"]),
+    ],
+)
+def test_equal_values_stay_together(values, labels):
+    cut = tables._cut(np.array(values), np.arange(len(values)), 3)
+    assert cut.tolist() == labels
+
+
+def test_what_was_never_chosen_is_a_part_of_its_own_and_comes_first():
+    cut = tables._cut(np.array([3, 0, 7]), np.arange(3), 2)
+    assert cut.cat.categories.tolist() == ["0", "1 to 3", "4 to 7"] and cut.tolist() == ["1 to 3", "0", "4 to 7"]
+
+
+def test_parts_are_compared_among_their_own_users(ranks):
+    labels = pd.Series(pd.Categorical(["few", "many", "few"], ["few", "none", "many"], ordered=True), index=[0, 1, 2])
+    table = tables.slices_table(ranks, "a", {"history": labels}).set_index("label")
+    assert table.index.tolist() == ["few", "many"]  # a part without users is left out
+    assert table["users"].tolist() == [2, 1] and (table["experiment"] == "b").all()
+    # Ranks of user 1: 11 and 10.
+    assert table["baseline"]["many"] == 0 and table["ndcg_10"]["many"] == pytest.approx(1 / np.log2(11))
+    assert table["difference"].tolist() == pytest.approx((table["ndcg_10"] - table["baseline"]).tolist())
+    few = np.mean([gains(np.array([1, 3 + seed]), "ndcg", 10).mean() for seed in (0, 1)])
+    assert table["ndcg_10"]["few"] == pytest.approx(few)

@@ -7,6 +7,7 @@ from torch import nn
 
 from mmrec import config, losses, training
 from mmrec.evaluation import evaluate, gains
+from mmrec.models.maf import MAF
 from mmrec.models.sasrec import SASRec
 from mmrec.training import TrainingError, best_epoch, finished, fit
 
@@ -19,6 +20,8 @@ BUDGET = config.Training(
     learning_rate=0.01,
     weight_decay=0.0,
     clip_norm=5.0,
+    gradients="summed",
+    histories="ordered",
 )
 LOSSES = ["softmax", "sampled_softmax", "bce"]
 LONGEST = 8
@@ -98,10 +101,11 @@ CHANGES = {
     "learning_rate": 0.02,
     "weight_decay": 0.1,
     "clip_norm": 0.01,
+    "histories": "shuffled",
 }
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(config.Training)])
+@pytest.mark.parametrize("name", [field.name for field in fields(config.Training) if field.name != "gradients"])
 def test_every_setting_of_training_matters(train, name):
     start = replace(BUDGET, learning_rate=0.3, epochs=12, patience=12)  # long enough to become worse once
     for loss in ("sampled_softmax", "bce") if name == "negatives" else ("softmax",):
@@ -423,3 +427,64 @@ def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp
     assert same_bits(whole, trained("again", whole_budget))
     trained("stopped", replace(whole_budget, epochs=2))
     assert same_bits(whole, trained("stopped", whole_budget))
+
+
+# --- gradients of several tasks, histories out of order ----------------------------------------------------------
+
+
+@pytest.fixture
+def train_maf(shop, tmp_path):
+    """Train a small MAF with all heads."""
+    weights = {"image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0}
+    kind = {"way": "scores", "fusion": "sum", "position": "added", "regression": "cosine", "weighting": "fixed"}
+    feeds = {"modalities": ("image",), "features": shop.features, "features_are": "own", "modality_dropout": 0.0}
+    size = {"n_items": 30, "max_length": LONGEST, "dim": 8, "stream_dim": 8, "layers": 1, "heads": 2, "dropout": 0.0}
+
+    def train_maf(gradients, seed=0):
+        torch.manual_seed(seed)
+        model = MAF(**weights, **kind, **feeds, **size)
+        budget = replace(BUDGET, gradients=gradients)
+        checkpoint = tmp_path / gradients
+        curve = fit(model, shop.sequences, budget, max_length=LONGEST, seed=seed, checkpoint=checkpoint)
+        return model, curve
+
+    return train_maf
+
+
+def test_watching_gradients_trains_the_same_model_and_says_how_they_agree(train_maf):
+    (plain, first), (watched, second) = train_maf("summed"), train_maf("watched")
+    for one, other in zip(plain.parameters(), watched.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    noted = set(second[0]) - set(first[0])
+    tasks = ["id", "image", "text", "category"]
+    pairs = {f"{a}_{b}" for place, a in enumerate(tasks) for b in tasks[place + 1 :]}
+    assert noted == {f"{what}_{pair}" for what in ("cos", "conflict") for pair in pairs}
+    for row in second:
+        assert all(-1 <= row[f"cos_{pair}"] <= 1 and 0 <= row[f"conflict_{pair}"] <= 1 for pair in pairs)
+    assert len({row["cos_id_image"] for row in second}) == len(second)
+
+
+def test_projected_gradients_train_another_model(train_maf):
+    (watched, _), (projected, curve) = train_maf("watched"), train_maf("projected")
+    assert max(row["conflict_id_image"] for row in curve) > 0  # else there is nothing to project
+    assert not torch.equal(watched.item.weight, projected.item.weight)
+
+
+def test_one_task_has_nothing_to_agree_with(train):
+    plain, watched = train("a"), train("b", replace(BUDGET, gradients="watched"))
+    assert same_bits(plain, watched)
+
+
+def test_shuffled_histories_are_those_of_the_seed(shop):
+    shuffled = replace(BUDGET, histories="shuffled")
+    for split in ("valid", "test"):
+        assert torch.equal(training.shown(shop.sequences, BUDGET, split, 3).items, shop.sequences.items)
+        shown = training.shown(shop.sequences, shuffled, split, 3)
+        assert torch.equal(shown.items, shop.sequences.shuffled(split, 3).items)
+
+
+def test_without_order_what_comes_next_on_the_circle_is_not_learned(train):
+    budget = replace(BUDGET, epochs=15, patience=15)
+    ordered, shuffled = train("a", budget), train("b", replace(budget, histories="shuffled"))
+    best = [max(row["valid_ndcg_10"] for row in curve) for _, curve in (ordered, shuffled)]
+    assert best[0] > 1.3 * best[1]

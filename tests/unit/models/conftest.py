@@ -21,7 +21,11 @@ ITEMS, LONGEST = 20, 8
 SIZE = {"n_items": ITEMS, "dim": 8, "dropout": 0.0}
 ATTENTION = SIZE | {"max_length": LONGEST, "layers": 2, "heads": 2}
 MULTIMODAL = ATTENTION | {"modalities": ("image", "text", "category")}
-MULTITASK = {"stream_dim": 6, "image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0, "regression": "cosine"}
+MULTITASK = {
+    **{"stream_dim": 6, "way": "scores", "fusion": "sum", "position": "added", "features_are": "own"},
+    **{"image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0, "weighting": "fixed", "regression": "cosine"},
+    "modality_dropout": 0.0,
+}
 
 # A model comes under all laws by one entry: its class and its settings, other than the features of items. No width may
 # be 20, 21 or 22: that is how tensors with a row an item are known.
@@ -39,6 +43,16 @@ MODELS |= {
     for fusion in ("sum", "concat", "gate")
     for position in ("stream", "added")
 }
+MODELS |= {
+    f"maf-{way}-{position}": (MAF, MULTIMODAL | MULTITASK | {"way": way, "position": position, "stream_dim": width})
+    for way, width in (("cross", 6), ("joint", 6), ("early_concat", 6), ("early_sum", 8), ("late", 8))
+    for position in ("stream", "added")
+}
+MODELS["maf-uncertain"] = (MAF, MULTIMODAL | MULTITASK | {"weighting": "uncertainty"})
+MODELS["maf-contrastive"] = (
+    MAF,
+    MULTIMODAL | MULTITASK | {"regression": "contrastive", "image_weight": 0.1, "text_weight": 0.1},
+)
 BOTH_WAYS = {"bert4rec"}  # states may depend on later items: what hides the target is tested with the model itself
 CAUSAL = [name for name in MODELS if name not in BOTH_WAYS]
 
@@ -60,7 +74,9 @@ def make(make_features) -> Callable[..., nn.Module]:
 @pytest.fixture(scope="session")
 def as_sasrec() -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
     """Weights of a model that has SASRec's parts at its top, under the names that SASRec gives them."""
-    return lambda weights: {n if n.startswith("item.") else f"transformer.{n}": w for n, w in weights.items()}
+    return lambda weights: {
+        n if n.startswith("item.") else f"transformer.{n.removeprefix('body.')}": w for n, w in weights.items()
+    }
 
 
 def _roughened(model: nn.Module, spread: float) -> nn.Module:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmrec import losses
 from mmrec.losses import softmax
 from mmrec.models.modalities import ModalityEncoder
 
@@ -77,7 +78,7 @@ def dif_sr(weights, fusion, items, features, present, layers=2, heads=2):
         category[~present[sequence]] = weights["encoders.category.missing"]
         x = norm(weights["item.weight"][sequence], "norm")
         for layer in range(layers):
-            name = f"blocks.{layer}.attention"
+            name = f"body.blocks.{layer}.attention"
             moved = []
             for head in range(heads):
                 scores = []
@@ -89,9 +90,11 @@ def dif_sr(weights, fusion, items, features, present, layers=2, heads=2):
                 score = fused(scores, f"{name}.fusion") / math.sqrt(value.shape[1])
                 score = score + torch.full((time, time), -math.inf).triu(1)
                 moved.append(score.softmax(1) @ value)
-            x = norm(x + linear(torch.cat(moved, 1), f"{name}.out"), f"blocks.{layer}.attention_norm")
-            inner = linear(F.gelu(linear(x, f"blocks.{layer}.feed_forward.0")), f"blocks.{layer}.feed_forward.2")
-            x = norm(x + inner, f"blocks.{layer}.feed_forward_norm")
+            x = norm(x + linear(torch.cat(moved, 1), f"{name}.out"), f"body.blocks.{layer}.attention_norm")
+            inner = linear(
+                F.gelu(linear(x, f"body.blocks.{layer}.feed_forward.0")), f"body.blocks.{layer}.feed_forward.2"
+            )
+            x = norm(x + inner, f"body.blocks.{layer}.feed_forward_norm")
         states.append(x)
     return torch.stack(states)
 
@@ -114,7 +117,7 @@ def test_the_fast_sum_agrees_with_the_explicit_one(make_maf, position, random_it
     model = make_maf(position=position)
     items = random_items(0)
     x, others = model._streams(items)
-    for block in model.blocks:
+    for block in model.body.blocks:
         x, _, _ = block(x, others, explicit=True)
     torch.testing.assert_close(model(items), x, rtol=0, atol=1e-5)
 
@@ -135,8 +138,8 @@ def test_shown_scores_stand_in_the_order_of_the_streams(make_maf, random_items):
         model = make_maf(layers=1)
         number = model.streams.index(modality)
         with torch.no_grad():
-            model.blocks[0].attention.query[number].weight.zero_()
-            model.blocks[0].attention.query[number].bias.zero_()
+            model.body.blocks[0].attention.query[number].weight.zero_()
+            model.body.blocks[0].attention.query[number].bias.zero_()
         silent = (model.attention(random_items(0))[1].abs().amax(dim=(0, 1, 2, 4, 5)) == 0).tolist()
         assert [name for name, is_silent in zip(model.streams, silent, strict=True) if is_silent] == [modality]
 
@@ -283,7 +286,7 @@ def test_the_other_streams_are_made_anew_from_items_and_not_from_layers(make_maf
     model = make_maf()
     _, others = model._streams(random_items(0))
     seen = []
-    for block in model.blocks:
+    for block in model.body.blocks:
         block.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
     model(random_items(0))
     assert len(seen) == 2
@@ -295,3 +298,75 @@ def test_widths_of_streams_may_differ(make_maf, random_items):
     model = make_maf(dim=8, stream_dim=2)
     assert model(random_items(0)).shape == (5, LONGEST, 8)
     assert model.position.weight.shape == (LONGEST, 2)
+
+
+# --- weights of the losses ---------------------------------------------------------------------------------------
+
+
+def test_tasks_add_up_to_the_total(make, random_items):
+    for name in ("maf-sum-added", "maf-uncertain", "maf-contrastive"):
+        model = make(name)
+        parts = model.loss(random_items(0), random_items(1), losses.softmax)
+        torch.testing.assert_close(sum(model.tasks(parts).values()), parts["total"])
+
+
+def test_uncertainty_weighs_by_a_learned_variance(make, random_items):
+    model = make("maf-uncertain")
+    parts = model.loss(random_items(0), random_items(1), losses.softmax)
+    with torch.no_grad():
+        model.log_variance.copy_(torch.tensor([0.0, 1.0, -1.0, 2.0]))  # id, image, text, category
+    tasks = model.tasks(parts)
+    assert tasks["id"].item() == pytest.approx(parts["id"].item())
+    assert tasks["image"].item() == pytest.approx(parts["image"].item() / math.e + 0.5, rel=1e-5)
+    assert tasks["text"].item() == pytest.approx(parts["text"].item() * math.e - 0.5, rel=1e-5)
+    assert tasks["category"].item() == pytest.approx(parts["category"].item() / math.e**2 + 1, rel=1e-5)
+
+
+def test_uncertainty_begins_with_the_fixed_weights(make, random_items):
+    fixed, learned = (make(f"maf-{name}", spread=0.0) for name in ("sum-added", "uncertain"))
+    given = [model.loss(random_items(0), random_items(1), losses.softmax)["total"] for model in (fixed, learned)]
+    torch.testing.assert_close(*given)
+
+
+# --- features that go missing in training ------------------------------------------------------------------------
+
+
+def test_modality_dropout_is_for_training_alone(make, random_items):
+    model = make("maf-sum-added", modality_dropout=0.5)
+    items = random_items(0)
+    assert torch.equal(model(items), make("maf-sum-added")(items))
+    model.train()
+    assert not torch.equal(model(items), model(items))
+
+
+def test_what_is_dropped_is_what_is_missing(make, random_items):
+    model = make("maf-sum-added", modality_dropout=0.999999).train()
+    _, others = model._streams(random_items(0))
+    for stream, encoder in zip(others, model.encoders.values(), strict=True):
+        assert torch.equal(stream, encoder.missing.expand_as(stream))
+
+
+def test_modality_dropout_drops_its_share_of_each_modality_by_itself(make, random_items):
+    model = make("maf-sum-added", modality_dropout=0.3).train()
+    items = random_items(0, (500, 8))
+    whole = model.encoded(items)
+    _, others = model._streams(items)
+    gone = torch.stack([(stream != before).any(2) for stream, before in zip(others, whole, strict=True)]).float()
+    had = torch.stack([model._features(modality)[1][items] for modality in model.encoders])
+    shares = [gone[number][had[number]].mean().item() for number in range(3)]
+    assert shares == pytest.approx([0.3] * 3, abs=0.03)
+    both = had[0] & had[1]
+    assert (gone[0] * gone[1])[both].mean().item() == pytest.approx(0.09, abs=0.03)
+
+
+# --- late --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_late_streams_know_what_came_when(make):
+    """Two items in either order: without positions, each tower would see the same set at the second of them."""
+    model = make("maf-late-added")
+    items = torch.tensor([[4, 9, 7], [9, 4, 7]])
+    _, others = model._streams(items)
+    for stream in others:
+        assert not torch.allclose(stream[0, [1, 0]], stream[1, :2])
