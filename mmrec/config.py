@@ -376,7 +376,7 @@ class Dataset:
     expected: Statistics | None = None  # what must come out of the filter
     groups: Annotated[tuple[Name, ...], AfterValidator(_different)] = ("main",)
     seeds: Seeds | None = None  # instead of `seeds`
-    instruction_set: InstructionSet | None = None  # instead of `runtime.instruction_set`
+    instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
     experiments: dict[Name, Changes] = field(default_factory=dict)  # what this data set's tuning chose
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`
     training: dict[str, Any] = field(default_factory=dict)  # what differs from `training`

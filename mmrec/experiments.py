@@ -283,24 +283,11 @@ def run_group(paths: config.Paths, settings: config.Config, dataset: str, group:
     The group's folder in data/trained/<dataset>/ gets ranks.parquet (experiment, seed, split, user, a rank for each
     protocol), curves.csv (experiment, seed, epoch, ...) and models/<experiment>-<seed>.safetensors.
     """
-    data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     grid = [
         (experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds_of(dataset)
     ]
-    folders = {
-        (experiment.name, seed): run_folder(run_key(experiment, seed, data, settings), paths.runs)
-        for experiment, seed in grid
-    }
-    missing = [task for task in grid if not (folders[task[0].name, task[1]] / "run.json").exists()]
-    tasks = [
-        (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")
-        for number, (experiment, seed) in enumerate(missing, start=1)
-    ]
-    del data
-    work = partial(_work, paths, settings, dataset, device)
-    done = side_by_side(work, tasks, settings.runtime_of(dataset), device)
-    folders |= {(experiment.name, seed): folder for (experiment, seed), folder in zip(missing, done, strict=True)}
-
+    done = run_all(paths, settings, dataset, device, grid)
+    folders = {(experiment.name, seed): folder for (experiment, seed), folder in zip(grid, done, strict=True)}
     results = paths.group(dataset, group)
     with atomic(results / "ranks.parquet") as path:
         _gather(folders, lambda folder: pd.read_parquet(folder / "ranks.parquet")).to_parquet(path, index=False)
@@ -310,6 +297,26 @@ def run_group(paths: config.Paths, settings: config.Config, dataset: str, group:
     for (name, seed), folder in trained.items():
         with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
             path.write_bytes((folder / "model.safetensors").read_bytes())
+
+
+def run_all(
+    paths: config.Paths,
+    settings: config.Config,
+    dataset: str,
+    device: torch.device,
+    grid: list[tuple[config.Experiment, int]],
+) -> list[Path]:
+    """Where each run (an experiment and a seed) is kept, after those that were missing are done, side by side."""
+    data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    folders = [run_folder(run_key(experiment, seed, data, settings), paths.runs) for experiment, seed in grid]
+    del data
+    missing = [task for task, folder in zip(grid, folders, strict=True) if not (folder / "run.json").exists()]
+    tasks = [
+        (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")
+        for number, (experiment, seed) in enumerate(missing, start=1)
+    ]
+    side_by_side(partial(_work, paths, settings, dataset, device), tasks, settings.runtime_of(dataset), device)
+    return folders
 
 
 def side_by_side(

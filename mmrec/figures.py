@@ -136,16 +136,18 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
 
 
 def trials(table: pd.DataFrame) -> Figure:
-    """Validation NDCG@10 of each trial of a search, an experiment a line; a ring around the first trial.
+    """Validation NDCG@10 of trials of a search, an experiment a line; a ring around the first.
 
     Args:
-        table: experiment, trial, state, valid_ndcg_10.
+        table: experiment, trial, valid_ndcg_10, and `state` unless all are complete.
     """
     names = table["experiment"].unique()
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.35 * len(names)))
     row = table["experiment"].map({name: number for number, name in enumerate(names)})
-    for state, color in (("complete", PALETTE[1]), ("pruned", MUTED)):
-        chosen = table["state"] == state
+    pruned = table.get("state", pd.Series("complete", table.index)) == "pruned"
+    for state, chosen, color in (("complete", ~pruned, PALETTE[1]), ("pruned", pruned, MUTED)):
+        if not chosen.any():
+            continue
         axes.plot(table["valid_ndcg_10"][chosen], row[chosen], "o", color=color, markersize=5, label=state)
     first = table["trial"] == 0
     ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none", "color": ACCENT}

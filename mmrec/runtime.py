@@ -49,13 +49,14 @@ def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
     """Set torch up and choose the device (`auto`: a GPU if there is one).
 
     Args:
-        threads: other than those of training.
+        threads: of an encoder, instead of those of training. Features are portable whatever a data set's runs are, so
+            that the instruction set is not checked then.
 
     Warns where the process was started without `environment`: results then hold up to the last bits only.
     """
     import torch
 
-    wanted = dict.fromkeys(PORTABLE) | environment(runtime)
+    wanted = (dict.fromkeys(PORTABLE) if threads is None else {}) | environment(runtime)
     wrong = [name for name, value in wanted.items() if os.environ.get(name) != value]
     if wrong:
         warnings.warn(

@@ -20,6 +20,7 @@ from mmrec.files import atomic
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
 COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
+INTEGERS = {"dim": "Int64", "layers": "Int64"}  # with blanks
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -44,7 +45,7 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     work = partial(_search, paths, settings, dataset, device)
     found = experiments.side_by_side(work, tasks, settings.runtime_of(dataset), device)
     table = pd.DataFrame([row for rows in found for row in rows])
-    return table.astype({name: "Int64" for name in ("dim", "layers") if name in table})
+    return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
 
 
 def _inside(experiment: config.Experiment, space: config.Space) -> None:
@@ -184,24 +185,57 @@ def _carry_out(
     return curve, lagging and not training.finished(curve, experiment.training)
 
 
+def finalists(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, trials: pd.DataFrame
+) -> pd.DataFrame:
+    """Train each experiment as it stands, and with its best other trial, as final runs are: once, with the first seed.
+
+    A trial is short, and short trials favour what learns fast over what ends up better. Of a finalist's run, the
+    validation curve alone is read; the chosen one's is kept and need not be made again.
+
+    Returns:
+        finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, and the
+        `best_epoch`.
+    """
+    chosen = trials[trials["trial"] > 0].pipe(best)
+    rows = pd.concat([trials[trials["trial"] == 0], chosen]).sort_index().to_dict("records")
+    standing = _standing_experiments(settings, dataset)
+    seed = settings.seeds_of(dataset)[0]
+    grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
+    for row, folder in zip(rows, experiments.run_all(paths, settings, dataset, device, grid), strict=True):
+        curve = pd.read_csv(folder / "curve.csv").to_dict("records")
+        row |= {"epochs": len(curve), "best_epoch": training.best_epoch(curve)}
+        row["valid_ndcg_10"] = max(epoch["valid_ndcg_10"] for epoch in curve)
+    return pd.DataFrame(rows).astype(trials.dtypes).drop(columns="state")
+
+
 def best(trials: pd.DataFrame) -> pd.DataFrame:
     """The row of each experiment with the highest validation NDCG@10."""
     return trials.loc[trials.groupby("experiment", sort=False)["valid_ndcg_10"].idxmax()]
 
 
 def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
-    """What params.yaml says under datasets.<dataset>.experiments once the best trials are chosen."""
+    """What params.yaml says under datasets.<dataset>.experiments once the best rows are chosen."""
     lines = ["    experiments:"]
-    standing = {
-        e.name: e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group, False)
-    }
+    standing = _standing_experiments(settings, dataset)
     for row in best(trials).to_dict("records"):
         before = standing[row["experiment"]]
-        names = _standing(before, settings.tuning.space)
-        after = changed(before, {name: row[name] for name in names}) if row["trial"] else before
+        after = _of_trial(before, row, settings.tuning.space)
         options, rate = _differing(before.model, after.model), _differing(before.training, after.training)
         lines.append(f"      {row['experiment']}: {{options: {options}, training: {rate}}}")
     return "\n".join(lines)
+
+
+def _standing_experiments(settings: config.Config, dataset: str) -> dict[str, config.Experiment]:
+    groups = settings.datasets[dataset].groups
+    return {e.name: e for group in groups for e in settings.resolve(dataset, group, tuned=False)}
+
+
+def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.Space) -> config.Experiment:
+    """The experiment with the settings of a row of trials.csv."""
+    return (
+        changed(experiment, {name: row[name] for name in _standing(experiment, space)}) if row["trial"] else experiment
+    )
 
 
 def _differing(before: Any, after: Any) -> str:

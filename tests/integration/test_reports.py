@@ -12,7 +12,6 @@ from mmrec import config, tables, tuning
 
 ROOT = Path(__file__).parents[2]
 DATASETS = ["demo", "demo_null", "hm"]
-INTEGERS = {"dim": "Int64", "layers": "Int64"}
 SHOWN = [("hr", 10), ("ndcg", 10), ("mrr", None)]
 
 
@@ -59,10 +58,12 @@ def test_comparisons_follow_from_results(dataset):
         assert row.ci_low <= row.difference <= row.ci_high
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*/trials.csv")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*/finalists.csv")), ids=lambda path: path.parent.name)
 def test_params_hold_what_the_search_chose(path):
     settings, dataset = config.load(ROOT / "params.yaml"), path.parent.name
-    chosen = YAML(typ="safe").load(tuning.as_yaml(pd.read_csv(path, dtype=INTEGERS), settings, dataset))["experiments"]
+    chosen = YAML(typ="safe").load(tuning.as_yaml(pd.read_csv(path, dtype=tuning.INTEGERS), settings, dataset))[
+        "experiments"
+    ]
     held = {name: asdict(changes) for name, changes in settings.datasets[dataset].experiments.items()}
     assert held == chosen
 

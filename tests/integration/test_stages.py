@@ -14,7 +14,7 @@ from mmrec import config, sources
 
 ROOT = Path(__file__).parents[2]
 STAGES = [
-    *["01_prepare_data", "02_extract_features", "02b_tune"],
+    *["01_prepare_data", "02_extract_features", "02b_tune", "02c_finalists"],
     *["03_train", "04_ablations", "05_probes", "06_results", "07_published"],
 ]
 PUBLISHED = (

@@ -4,6 +4,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from mmrec import config, experiments, runtime, training, tuning
 
@@ -175,6 +176,40 @@ def test_the_best_trial_of_each_experiment_is_chosen():
     rows = [("a", 0, "complete", 3, 0.1), ("a", 1, "complete", 3, 0.3), ("b", 0, "pruned", 3, 0.2)]
     trials = pd.DataFrame(rows, columns=tuning.COLUMNS)
     assert tuning.best(trials)[["experiment", "trial"]].values.tolist() == [["a", 1], ["b", 0]]
+
+
+# --- finalists -----------------------------------------------------------------------------------------------------
+
+
+def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_final_run(paths, small):
+    trials = tuning.tune(paths, small, "shop", CPU)
+    finalists = tuning.finalists(paths, small, "shop", CPU, trials)
+    assert finalists.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2}
+    data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    for name in ("sasrec", "maf"):
+        first, other = finalists[finalists["experiment"] == name].to_dict("records")
+        tried = trials[(trials["experiment"] == name) & (trials["trial"] > 0)]
+        assert first["trial"] == 0
+        assert other["trial"] == tried.loc[tried["valid_ndcg_10"].idxmax(), "trial"]
+        standing = next(e for e in small.resolve("shop", "main", tuned=False) if e.name == name)
+        values = {key: other[key] for key in asdict(small.tuning.space) if not pd.isna(other[key])}
+        for row, experiment in ((first, standing), (other, tuning.changed(standing, values))):
+            key = experiments.run_key(experiment, small.seeds_of("shop")[0], data, small)
+            curve = pd.read_csv(experiments.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
+            assert (row["epochs"], row["best_epoch"]) == (len(curve), curve.idxmax() + 1)
+            assert row["valid_ndcg_10"] == curve.max()
+
+
+def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatch):
+    finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
+    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
+    changes = {name: config.Changes(**change) for name, change in chosen.items()}
+    tuned = {"shop": replace(small.datasets["shop"], experiments=changes, seeds=(small.seeds_of("shop")[0],))}
+    monkeypatch.setattr(training, "fit", None)
+    experiments.run_group(paths, replace(small, datasets=small.datasets | tuned), "shop", "main", CPU)
+
+
+# --- what params.yaml is told ------------------------------------------------------------------------------------
 
 
 def test_what_is_printed_for_params_yaml_gives_the_chosen_experiments(paths, shop_params, tmp_path):
