@@ -46,7 +46,7 @@ def products_of(experiment: config.Experiment, data: experiments.Data, max_lengt
         for _, targets, _ in batch
     ]
     states = {width: torch.randn(max(groups), width, device=device) for width in (dim, 4 * dim)}
-    rows = max(1, losses.CHUNK_BYTES // (len(table) * 4))
+    rows = losses.rows_at_once(table)
 
     def products() -> None:
         for count in groups:

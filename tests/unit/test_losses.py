@@ -26,7 +26,7 @@ ROW = V * 8  # bytes of one row of logits
 @pytest.mark.parametrize("chunk", [1, ROW, 2 * ROW, 3 * ROW + 5, N * ROW, 2**25])
 @pytest.mark.parametrize("upstream", [1.0, -2.5])
 def test_softmax_is_cross_entropy_in_value_and_gradients_whatever_the_chunk(monkeypatch, chunk, upstream):
-    monkeypatch.setattr(losses, "CHUNK_BYTES", chunk)
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", chunk)
     hidden, table, targets = problem()
     expected = F.cross_entropy(hidden @ table.T, targets)
     wanted = torch.autograd.grad(upstream * expected, [hidden, table])
@@ -42,7 +42,7 @@ def test_softmax_of_one_position():
 
 
 def test_softmax_passes_a_numerical_check_of_its_gradients(monkeypatch):
-    monkeypatch.setattr(losses, "CHUNK_BYTES", 2 * ROW)
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", 2 * ROW)
     hidden, table, targets = problem()
     assert torch.autograd.gradcheck(lambda h, t: losses.softmax(h, t, targets), (hidden, table))
 
@@ -84,7 +84,7 @@ class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
 
 def test_softmax_never_holds_all_logits(monkeypatch):
     n, v = 400, 300
-    monkeypatch.setattr(losses, "CHUNK_BYTES", 10 * v * 4)
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", 10 * v * 4)
     hidden, table = torch.randn(n, 2, requires_grad=True), torch.randn(v, 2, requires_grad=True)
     targets = torch.randint(v, (n,))
     with _Largest() as largest:

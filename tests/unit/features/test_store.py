@@ -32,6 +32,25 @@ def test_round_trip(features, tmp_path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_half_precision_on_disk_is_single_in_memory(tmp_path):
+    rows = torch.randn(50, 20, generator=torch.Generator().manual_seed(0))
+    wide = by_item(rows, torch.ones(50, dtype=torch.bool), {})
+    save(tmp_path / "half", wide, "float16")
+    save(tmp_path / "single", wide)
+    found = load(tmp_path / "half")
+    assert found.matrix.dtype == torch.float32 and torch.equal(found.matrix[1:], rows.half().float())
+    assert (found.matrix[1:] / rows - 1).abs().max() <= 2**-10  # ten digits of the eleven that half precision has
+    sizes = [(tmp_path / name).stat().st_size for name in ("half", "single")]
+    assert sizes[1] - sizes[0] == wide.matrix.numel() * 2
+
+
+def test_what_half_precision_cannot_hold_is_refused(features, tmp_path):
+    features.matrix[1, 0] = 70000
+    with pytest.raises(FeatureError, match="image.safetensors: .* store float32"):
+        save(tmp_path / "image.safetensors", features, "float16")
+    assert not list(tmp_path.iterdir())
+
+
 def test_equal_features_give_equal_bytes(features, tmp_path):
     save(tmp_path / "here", features)
     # Another process has another hash seed; another dict has another order.
