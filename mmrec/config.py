@@ -377,6 +377,7 @@ class Dataset:
     groups: Annotated[tuple[Name, ...], AfterValidator(_different)] = ("main",)
     seeds: Seeds | None = None  # instead of `seeds`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
+    archived: bool = False  # finished runs are committed, in reports/<dataset>/runs, and not made again
     experiments: dict[Name, Changes] = field(default_factory=dict)  # what this data set's tuning chose
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`
     training: dict[str, Any] = field(default_factory=dict)  # what differs from `training`
@@ -640,6 +641,10 @@ class Paths:
     def figure(self, dataset: str, name: str) -> Path:
         """A picture of the reports."""
         return self.reports(dataset) / "figures" / f"{name}.png"
+
+    def archive(self, dataset: str) -> Path:
+        """Finished runs of a data set, committed; see `mmrec.archive`."""
+        return self.reports(dataset) / "runs"
 
     @property
     def runs(self) -> Path:
