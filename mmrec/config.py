@@ -634,8 +634,8 @@ class Paths:
         """Curves, per-user ranks and models of a group's finished runs: `main` is one stage, all others another."""
         return self.work / "data" / "trained" / dataset / ("main" if group == "main" else f"ablations/{group}")
 
-    def reports(self, dataset: str) -> Path:
-        """What people read, committed."""
+    def reports(self, dataset: str = "") -> Path:
+        """What people read, committed: of a data set, or of all together."""
         return self.work / "reports" / dataset
 
     def figure(self, dataset: str, name: str) -> Path:
