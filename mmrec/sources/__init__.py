@@ -12,7 +12,6 @@ from mmrec.sources.tables import Tables
 __all__ = ["SourceError", "Tables", "fetch", "images", "quality_table", "read", "read_items", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read, "movielens": movielens.read}
-AMAZON = {2014: amazon.read}  # by release
 PLACED = {  # what a person places
     "amazon": "reviews_<category>_5.json.gz and meta_<category>.json.gz",
     "folder": "interactions.csv, items.csv and images/",
@@ -39,7 +38,7 @@ def read(source: config.Source, folder: Path) -> Tables:
         SourceError: a file is missing or cannot be used; the message names it, the line, and what to do.
     """
     if isinstance(source, config.AmazonSource):
-        return AMAZON[source.release](folder, source.category)
+        return amazon.read(folder, source.release, source.category)
     return READERS[source.kind](folder)
 
 

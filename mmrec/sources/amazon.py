@@ -28,7 +28,7 @@ LONGEST = 1 << 20  # bytes of a line; parsing a Python literal can take 500 time
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 
 
-def read(folder: Path, category: str) -> Tables:
+def read(folder: Path, release: int, category: str) -> Tables:
     """Every review is an interaction; items are those that are reviewed, the described ones first.
 
     An item that the metadata lack is kept without words or categories, so that nobody's sequence has a hole;
@@ -43,6 +43,22 @@ def read(folder: Path, category: str) -> Tables:
     tables = clean(reviews, items, folder / "images")
     tables.quality["metadata"] = {"empty": len(items.frame) - len(described.frame)}
     return tables
+
+
+def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
+    """Addresses of the pictures of reviewed items: item_id, urls (list of str, best first; one item a row).
+
+    Raises:
+        SourceError: as `read`.
+    """
+    reviewed = set(_reviews(folder / f"reviews_{category}_5.json.gz").frame["item_id"])
+
+    def take(item: dict[str, Any]) -> tuple | str:
+        item_id, url = _text(item.get("asin")), _text(item.get("imUrl"))
+        return (item_id, [url]) if item_id in reviewed and url else "no picture"
+
+    rows = _read(folder / f"meta_{category}.json.gz", ast.literal_eval, ["item_id", "urls"], take)
+    return rows.frame[["item_id", "urls"]].drop_duplicates("item_id", ignore_index=True)
 
 
 def _reviews(path: Path) -> Rows:

@@ -48,7 +48,7 @@ def shop(tmp_path):
 
 
 def account(folder, table):
-    quality = read(folder, "Beauty").quality
+    quality = read(folder, 2014, "Beauty").quality
     assert quality[table]["read"] == quality[table]["kept"] + sum(quality[table]["dropped"].values())
     return quality[table]["dropped"], quality["examples"][table]
 
@@ -58,7 +58,7 @@ def account(folder, table):
 
 def test_reviews_are_interactions_in_the_order_of_the_file(shop):
     folder = shop([review("v", "b", 7), review("u", "a", 5)], [item("a"), item("b")])
-    tables = read(folder, "Beauty")
+    tables = read(folder, 2014, "Beauty")
     assert tables.interactions.to_dict("list") == {"user_id": ["v", "u"], "item_id": ["b", "a"], "timestamp": [7, 5]}
     assert tables.items["item_id"].tolist() == ["a", "b"]
     assert tables.items["image"].isna().all()
@@ -87,7 +87,7 @@ def test_the_source_finds_the_files_of_its_category(shop):
     ],
 )
 def test_words(shop, fields, title, text):
-    items = read(shop(items=[item(**fields)]), "Beauty").items
+    items = read(shop(items=[item(**fields)]), 2014, "Beauty").items
     assert (items["title"][0], items["text"][0]) == (title, text)
 
 
@@ -104,7 +104,7 @@ def test_words(shop, fields, title, text):
     ],
 )
 def test_categories_are_all_names_on_the_paths_but_the_shops_own(shop, paths, categories):
-    assert read(shop(items=[item(categories=paths)]), "Beauty").items["categories"].tolist() == [categories]
+    assert read(shop(items=[item(categories=paths)]), 2014, "Beauty").items["categories"].tolist() == [categories]
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_categories_are_all_names_on_the_paths_but_the_shops_own(shop, paths, ca
 def test_a_shop_is_known_by_the_name_of_its_files(tmp_path, category, root):
     write(tmp_path / f"reviews_{category}_5.json.gz", gzip.compress(review().encode()))
     write(tmp_path / f"meta_{category}.json.gz", gzip.compress(item(categories=[[root, "Sale"]]).encode()))
-    assert read(tmp_path, category).items["categories"].tolist() == [["Sale"]]
+    assert read(tmp_path, 2014, category).items["categories"].tolist() == [["Sale"]]
 
 
 def test_a_reviewed_item_that_the_metadata_lack_is_kept_without_words(shop):
-    tables = read(shop([review(asin=asin) for asin in "cab"], [item("a", title="A")]), "Beauty")
+    tables = read(shop([review(asin=asin) for asin in "cab"], [item("a", title="A")]), 2014, "Beauty")
     assert tables.items["item_id"].tolist() == ["a", "c", "b"]
     assert tables.items["text"].tolist() == ["A.", "", ""]
     assert tables.items["categories"].tolist() == [[], [], []]
@@ -136,7 +136,7 @@ def test_a_reviewed_item_that_the_metadata_lack_is_kept_without_words(shop):
 
 def test_half_a_character_can_be_written(shop, tmp_path):
     folder = shop([review("\ud800"), review("v", "\udc00")], [item(title="a\ud800b"), item("\udc00")])
-    sources.write(read(folder, "Beauty"), tmp_path / "out")
+    sources.write(read(folder, 2014, "Beauty"), tmp_path / "out")
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["title"].tolist() == ["a?b", ""]
 
 
@@ -212,7 +212,7 @@ def test_metadata_that_are_left_out(shop, line, reason):
     dropped, examples = account(folder, "items")
     assert dropped == {reason: 1}
     assert examples == {reason: [f"{META}:2"]}
-    assert read(folder, "Beauty").items["title"].tolist() == ["first", ""]
+    assert read(folder, 2014, "Beauty").items["title"].tolist() == ["first", ""]
 
 
 @pytest.mark.parametrize("code", ["__import__('os').system('touch x')", "{'asin': open('x', 'w')}", "exec('x = 1')"])
@@ -247,7 +247,7 @@ def test_a_missing_file(shop, name):
     folder = shop()
     (folder / name).unlink()
     with pytest.raises(SourceError, match=f"^{name} is missing: place it in {folder}$"):
-        read(folder, "Beauty")
+        read(folder, 2014, "Beauty")
 
 
 @pytest.mark.parametrize("name", [REVIEWS, META])
@@ -267,7 +267,7 @@ def test_a_file_that_is_no_whole_gzip_file(shop, name, damage):
     folder = shop()
     write(folder / name, damage((folder / name).read_bytes()))
     with pytest.raises(SourceError, match=f"^{name} is no whole gzip file: place it in {folder} as it was provided$"):
-        read(folder, "Beauty")
+        read(folder, 2014, "Beauty")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_file_that_is_no_whole_gzip_file(shop, name, damage):
 )
 def test_a_file_without_a_usable_line(shop, files, message):
     with pytest.raises(SourceError) as refusal:
-        read(shop(**files), "Beauty")
+        read(shop(**files), 2014, "Beauty")
     assert str(refusal.value) == message
 
 
@@ -293,7 +293,7 @@ def test_a_file_without_a_usable_line(shop, files, message):
 
 @pytest.mark.skipif(not (PLACED / REVIEWS).is_file(), reason="Amazon Beauty is not placed in data/raw/beauty_2014")
 def test_beauty_has_the_published_size():
-    tables = read(PLACED, "Beauty")
+    tables = read(PLACED, 2014, "Beauty")
     assert tables.interactions["user_id"].nunique() == 22_363
     assert tables.interactions["item_id"].nunique() == len(tables.items) == 12_101
     assert len(tables.interactions) == 198_502
