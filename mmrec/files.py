@@ -19,6 +19,12 @@ def atomic(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete what killed writers of files of that name left in `folder`; nobody may be writing them now."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def sha256(path: Path) -> str:
     """Of a file's content, in hex."""
     with path.open("rb") as file:
