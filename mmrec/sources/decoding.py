@@ -8,10 +8,8 @@ from PIL import Image, ImageOps
 
 from mmrec.sources.image_files import FORMATS, MAX_PIXELS
 
-SHORT, LONG = (
-    224,
-    896,
-)  # pixels: what the encoders see of a side, and no need for more than four times that of the other
+SHORT = 224  # pixels: what the encoders see of either side
+LONG = 4 * SHORT  # of a long picture no more is kept
 QUALITY = 90
 PAGE = re.compile(rb"<(!doctype html|html|head|body)", re.IGNORECASE)
 MAX_SCANS = 100  # of a JPEG: each is a pass over the whole picture and may take a few bytes only

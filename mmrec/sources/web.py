@@ -12,9 +12,7 @@ import aiohttp
 import tenacity
 
 TRIES = 4  # of a request that fails for a passing reason
-PAUSE = (
-    1.0  # seconds before the second try; doubles, with as much again by chance, so that clients do not march in step
-)
+PAUSE = 1.0  # seconds before the second try; doubles, plus as much again by chance, so that clients spread out
 LONGEST_PAUSE = 60.0  # seconds; also if a server asks for more
 REDIRECTS = 5
 CHUNK = 1 << 16  # bytes read at a time
