@@ -34,6 +34,12 @@ def replacing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Delete what killed writers of files of that name left in `folder`; nobody may be writing them now."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def sha256(path: Path) -> str:
     """Of a file's content, in hex."""
     with path.open("rb") as file:

@@ -1,0 +1,162 @@
+"""Product pictures from the addresses that a data set lists: fetched side by side, made small, each stored once."""
+
+import asyncio
+import hashlib
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import aiohttp
+import pandas as pd
+from PIL import Image
+
+from mmrec.files import atomic, remove_leftovers
+from mmrec.progress import Progress
+from mmrec.sources import web
+from mmrec.sources.decoding import NoPicture, thumbnail
+from mmrec.sources.journal import Journal, Outcome
+
+MAX_BYTES = 20_000_000  # of a picture
+WAITING = 4  # pictures on their way, or waiting to be decoded, for each connection
+HOST_IS_GONE = 50  # addresses in a row that failed for passing reasons, each asked several times
+
+
+def fetch_pictures(
+    candidates: pd.DataFrame,
+    folder: Path,
+    *,
+    per_host: int = 16,
+    deadline: float = 30.0,
+    trusted: Sequence[str] = (),
+) -> pd.DataFrame:
+    """The first usable picture of each item, made small, in folder/images/<2 hex>/<sha256 of the file>.jpg.
+
+    `candidates` has item_id (str) and urls (list of str, the best first). At most `per_host` connections to a host are
+    open at a time, and a request may take `deadline` seconds. Only public addresses are connected to, and those in
+    `trusted` (as "127.0.0.1:8000").
+
+    Returns item_id, image (path below images/, or empty), reason (why there is none: that of the best address), one row
+    a candidate, in their order; also written to folder/pictures.csv.
+
+    May be killed at any moment and called again, with other candidates too: an address that gave a picture, or never
+    will (not found, no picture, ...), is in folder/pictures.jsonl and not asked again. One that failed for a passing
+    reason (timeout, server error, no connection, ...) is asked a few times now, and again in the next call.
+
+    Raises:
+        SourceError: not one picture could be fetched, for passing reasons; or another process is at it.
+    """
+    with Journal(folder / "pictures.jsonl") as journal, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # image_files.MAX_PIXELS is stricter
+        for place in (folder, *(folder / "images").glob("*")):
+            remove_leftovers(place)
+        outcomes = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
+    found = [_best(urls, outcomes) for urls in candidates["urls"]]
+    table = pd.DataFrame(
+        {
+            "item_id": candidates["item_id"].to_numpy(),
+            "image": [outcome.image for outcome in found],
+            "reason": [outcome.reason for outcome in found],
+        }
+    )
+    with atomic(folder / "pictures.csv") as path:
+        table.to_csv(path, index=False)
+    return table
+
+
+def _best(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """Of an item: the first picture, else the first reason; None while an address before that is open."""
+    for url in urls:
+        if url not in outcomes:
+            return None
+        if outcomes[url].image:
+            return outcomes[url]
+    return outcomes[urls[0]] if len(urls) else Outcome(reason="no address")
+
+
+async def _fetch(
+    items: Sequence[Sequence[str]],
+    images: Path,
+    journal: Journal,
+    per_host: int,
+    deadline: float,
+    trusted: Sequence[str],
+) -> dict[str, Outcome]:
+    """What became of every address that had to be asked."""
+    timeout = aiohttp.ClientTimeout(total=deadline)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as decoders:
+        async with web.session(timeout, trusted=trusted) as client:
+            fetch = Fetch(client, decoders, images, journal, per_host)
+            unknown = [urls for urls in items if _best(urls, fetch.outcomes) is None]
+            progress = Progress("pictures", len(items), len(items) - len(unknown))
+            waiting = iter(unknown)
+            await asyncio.gather(*(fetch.work(waiting, progress) for _ in range(WAITING * per_host)))
+    return fetch.outcomes
+
+
+class Fetch:
+    """One run: who is asked, who was, and what came of it."""
+
+    def __init__(
+        self, client: aiohttp.ClientSession, decoders: Executor, images: Path, journal: Journal, per_host: int
+    ) -> None:
+        self.client, self.decoders, self.images, self.journal = client, decoders, images, journal
+        self.outcomes = {
+            url: outcome
+            for url, outcome in journal.outcomes.items()
+            if not outcome.image or (images / outcome.image).is_file()
+        }
+        self._asked: dict[str, asyncio.Task[Outcome]] = {}
+        self._hosts = defaultdict(lambda: asyncio.Semaphore(per_host))
+        self._failed_in_a_row: Counter[str] = Counter()  # host -> addresses
+
+    async def work(self, waiting: Iterator[Sequence[str]], progress: Progress) -> None:
+        """Take items until none is left; of each, ask the addresses until one gives a picture."""
+        for urls in waiting:
+            for url in urls:
+                if (await self._outcome(url)).image:
+                    break
+            progress.advance()
+
+    async def _outcome(self, url: str) -> Outcome:
+        if url in self.outcomes:
+            return self.outcomes[url]
+        if url not in self._asked:  # items may share a picture
+            self._asked[url] = asyncio.create_task(self._ask(url))
+        return await self._asked[url]
+
+    async def _ask(self, url: str) -> Outcome:
+        try:
+            content = await web.retrying()(self._content, url)
+            jpeg = await asyncio.get_running_loop().run_in_executor(self.decoders, thumbnail, content)
+            outcome = Outcome(image=self._store(jpeg))
+        except web.Passing as error:
+            outcome = Outcome(reason=str(error))
+        except (web.Unanswered, NoPicture) as error:
+            outcome = Outcome(reason=str(error))
+            self.journal.write(url, outcome)
+        else:
+            self.journal.write(url, outcome)
+        self.outcomes[url] = outcome
+        return outcome
+
+    async def _content(self, url: str) -> bytes:
+        async with self._hosts[web.host_of(url)], web.answer(self.client, url) as response:
+            content = bytearray()
+            async for chunk in response.content.iter_chunked(web.CHUNK):
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    raise web.Unanswered("too many bytes")
+        if not content:
+            raise web.Unanswered("empty")
+        return bytes(content)
+
+    def _store(self, jpeg: bytes) -> str:
+        digest = hashlib.sha256(jpeg).hexdigest()
+        image = f"{digest[:2]}/{digest}.jpg"
+        if not (self.images / image).is_file():
+            with atomic(self.images / image) as path:
+                path.write_bytes(jpeg)
+        return image
