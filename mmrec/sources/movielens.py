@@ -82,9 +82,8 @@ def unpack(downloads: Path, folder: Path) -> None:
 def candidates(folder: Path, mirrors: Sequence[str]) -> pd.DataFrame:
     """Addresses of the posters: item_id, urls (list of str); a row for each film of the table in `folder`."""
     films = _movies(folder).frame["item_id"]
-    return pd.DataFrame(
-        {"item_id": films, "urls": [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in mirrors] for film in films]}
-    )
+    urls = [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in mirrors] for film in films]
+    return pd.DataFrame({"item_id": films, "urls": urls})
 
 
 class _PlainUnpickler(pickle.Unpickler):
