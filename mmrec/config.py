@@ -71,6 +71,15 @@ class PlacedSource:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pictures:
+    """How pictures are fetched from the many servers that they may lie on."""
+
+    per_host: Count = 16  # connections open to one server
+    deadline: Positive = 30.0  # seconds a request may take, from its beginning to the last byte
+    trusted: tuple[str, ...] = ()  # address:port of servers that may be asked though they are not public
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class MovieLensSource:
     """MovieLens-1M: its parts, each with the addresses that it may be fetched from, tried in order.
 
@@ -81,7 +90,7 @@ class MovieLensSource:
     ratings: Addresses = ()  # ml-1m.zip
     plots: Addresses = ()  # metadata.pkl
     posters: Addresses = ()  # of folders that hold images/<movie_id>.jpg
-    trusted: tuple[str, ...] = ()  # address:port of servers that may be asked for posters though not public
+    pictures: Pictures = Pictures()  # how posters are fetched
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
@@ -98,12 +107,11 @@ class AmazonSource:
     release: Literal[2014, 2018, 2023]
     category: Annotated[str, Field(pattern=r"^[A-Za-z_]+$")]  # as in its files' names, such as Sports_and_Outdoors
     mirrors: Addresses = ()  # folders on the web that hold the whole release, tried in order
-    pictures: bool = False  # fetch those that the metadata name
-    trusted: tuple[str, ...] = ()  # address:port of servers that may be asked for pictures though not public
+    pictures: Pictures | None = None  # fetch those that the metadata name; null: none
 
     @model_validator(mode="after")
     def _pictures_are_fetched(self) -> Self:
-        if self.pictures and not self.mirrors:
+        if self.pictures is not None and not self.mirrors:
             raise ValueError("pictures are fetched by the stage that fetches the files: give mirrors")
         return self
 

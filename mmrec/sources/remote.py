@@ -7,6 +7,7 @@ files; data/raw/<dataset> is made of them.
 import os
 import shutil
 import socket
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -62,16 +63,16 @@ def fetch(source: FetchedSource, folder: Path, downloads: Path, checksums: Path)
 
 def _make_films(source: MovieLensSource, folder: Path, downloads: Path) -> None:
     movielens.unpack(downloads, folder)
-    posters = fetch_pictures(movielens.candidates(folder, source.posters), downloads, trusted=source.trusted)
+    posters = fetch_pictures(movielens.candidates(folder, source.posters), downloads, **asdict(source.pictures))
     for film, image in posters.loc[posters["image"] != "", ["item_id", "image"]].itertuples(index=False):
         _link(downloads / "images" / image, folder / "posters" / f"{film}.jpg")
 
 
 def _make_shop(source: AmazonSource, folder: Path, downloads: Path) -> None:
     names = [Path(file.path).name for file in remotes(source, downloads.name)]
-    if source.pictures:
+    if source.pictures is not None:
         candidates = amazon.candidates(downloads, source.release, source.category)
-        pictures = fetch_pictures(candidates, downloads, trusted=source.trusted)
+        pictures = fetch_pictures(candidates, downloads, **asdict(source.pictures))
         names += ["pictures.csv", *(f"images/{name}" for name in pictures["image"].unique() if name)]
     for name in names:
         _link(downloads / name, folder / name)
