@@ -6,6 +6,7 @@ together.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
-from mmrec.files import atomic, sha256
+from mmrec.files import atomic, remove_leftovers, sha256
 from mmrec.progress import Progress, megabytes
 from mmrec.sources import web
 from mmrec.sources.image_files import normalise
@@ -43,7 +44,7 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
         SourceError: a file cannot be fetched, or is not the one that was recorded; the message says what to do.
     """
     for file in files:
-        if normalise(file.path) != file.path:
+        if normalise(file.path) != file.path or file.path == ".":
             raise SourceError(f"{file.path!r} is no path inside {folder}")
     try:
         problems = asyncio.run(_download(files, folder, Checksums(checksums)))
@@ -73,6 +74,7 @@ class Checksums:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        remove_leftovers(path.parent, path.name)
         try:
             self.known = {name: Fingerprint(**known) for name, known in json.loads(path.read_text()).items()}
         except FileNotFoundError:
@@ -102,6 +104,7 @@ async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums)
 
 async def _one(client: aiohttp.ClientSession, file: Remote, folder: Path, checksums: Checksums) -> str | None:
     target = folder / file.path
+    remove_leftovers(target.parent, Part(target).note.name)
     if target.exists():
         Part(target).remove()
         problem = checksums.problem(file.path, await asyncio.to_thread(Fingerprint.of, target))
@@ -189,7 +192,7 @@ class Part:
         self.path = target.with_name(f".{target.name}.part")
         self.note = target.with_name(f".{target.name}.part.json")
         self.url = self.validator = self.size = None
-        if self.path.exists() and self.note.exists():
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # then it is begun anew
             said = json.loads(self.note.read_text())
             self.url, self.validator, self.size = said["url"], said["validator"], said["size"]
 
