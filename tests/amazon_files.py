@@ -23,9 +23,9 @@ SCRIPT = "var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date()
 KINDS = "Tent Ball Rope Boots Lamp Bottle Gloves Helmet Net Racket Saddle Paddle Compass Jacket Scale Mat".split()
 LOOKS = "Classic Light Heavy Blue Red Black Small Large Junior Women's Men's Compact Folding Steel Soft Pro".split()
 WORDS = (
-    "the a this it is was for and with very great good love bought use little well made quality price works perfect size "
-    "color light water easy strong old new gift bag bike camp knife run swim hike grip pad strap returned broke after "
-    "months would recommend anyone looking because really comfortable fits nice sturdy product don't \"so-so\""
+    "the a this it is was for and with very great good love bought use little well made quality price works perfect "
+    "size color light water easy strong old new gift bag bike camp knife run swim hike grip pad strap returned broke "
+    'after months would recommend anyone looking because really comfortable fits nice sturdy product don\'t "so-so"'
 ).split()
 
 
@@ -205,7 +205,8 @@ def _products(
         urls = pa.array([address(each) for each in number.tolist()])
         return pc.binary_join_element_wise(
             '{"category": ', columns["category"], ', "tech1": "", "description": ', columns["description"],
-            ', "fit": "", "title": ', columns["title"], ', "also_buy": ', lists.take(generator.integers(0, len(lists), count)),
+            ', "fit": "", "title": ', columns["title"],
+            ', "also_buy": ', lists.take(generator.integers(0, len(lists), count)),
             ', "tech2": "", "brand": "', brands.take(number // 5 % len(brands)),
             '", "feature": ["Sturdy", "Imported"], "rank": "1,234 in ', root,
             ' (", "also_view": ', lists.take(generator.integers(0, len(lists), count)),

@@ -33,7 +33,8 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     """Raw rows to `Tables`, every row that is left out counted under one reason, the first that applies.
 
     Args:
-        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise).
+        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise;
+            or int64: seconds from 1970 to the year 9999, 0 for none).
         items: item_id, title, text, image (str, "" if none), categories (list of str).
         images: the folder that `image` is relative to.
 
@@ -82,15 +83,25 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     frame = frame.assign(
         user_id=frame["user_id"].str.strip(),
         item_id=frame["item_id"].str.strip(),
-        timestamp=seconds(frame["timestamp"]),
+        timestamp=frame["timestamp"] if frame["timestamp"].dtype == np.int64 else seconds(frame["timestamp"]),
     )
     rows = Rows(rows.file, frame, rows.dropped)
     rows = rows.drop(rows.frame["user_id"] == "", "no user")
     rows = rows.drop(rows.frame["item_id"] == "", "no item")
     rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
     rows = rows.drop(~rows.frame["item_id"].isin(known_items), "unknown item")
-    repeat = rows.frame.sort_values("timestamp", kind="stable").duplicated(["user_id", "item_id"])
-    return rows.drop(repeat.reindex(rows.frame.index), "repeat").require()
+    return rows.drop(_repeats(rows.frame), "repeat").require()
+
+
+def _repeats(interactions: pd.DataFrame) -> np.ndarray:
+    """Which rows are not a user's first interaction with an item."""
+    # Numbers: to sort millions of rows of text, or to look for pairs of texts, takes several times the memory.
+    users, _ = pd.factorize(interactions["user_id"])
+    items, item_ids = pd.factorize(interactions["item_id"])
+    in_time = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
+    is_repeat = np.empty(len(interactions), bool)
+    is_repeat[in_time] = pd.Series((users * len(item_ids) + items)[in_time]).duplicated()
+    return is_repeat
 
 
 def seconds(text: pd.Series) -> pd.Series:

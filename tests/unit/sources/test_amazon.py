@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrec import config, sources
-from mmrec.sources import SourceError, amazon
-from mmrec.sources.amazon import read
+from mmrec.sources import SourceError
+from mmrec.sources.amazon import lines, metadata, read
 
 from .conftest import write
 
@@ -82,7 +82,8 @@ def test_the_source_finds_the_files_of_its_category(shop):
         ({"title": "pH < 7 > 5"}, "pH < 7 > 5", "pH < 7 > 5."),
         ({"title": " Two\n lines\t"}, "Two lines", "Two lines."),
         ({"title": "...", "brand": " "}, "...", ""),
-        ({"title": 3, "brand": None, "description": ["Cleans"]}, "", ""),
+        ({"title": 3, "brand": None, "description": 5}, "", ""),
+        ({"title": "Soap", "description": ["Cleans.", "", 3, " All. "]}, "Soap", "Soap. Cleans. All."),
         ({}, "", ""),
     ],
 )
@@ -145,10 +146,10 @@ def test_half_a_character_can_be_written(shop, tmp_path):
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )))  # fmt: skip
 def test_fields_of_any_kind_give_text(fields):
-    assert isinstance(amazon._text(fields.get("asin")), str)
-    plain = amazon._plain(fields.get("title"))
-    assert plain == " ".join(plain.encode().decode().split())
-    assert all(isinstance(name, str) and name for name in amazon._categories(fields.get("categories"), "Beauty"))
+    product = metadata._described(fields, metadata.FIELDS[2014], "Beauty")
+    assert all(isinstance(value, str) for value in product[:3])
+    assert product.title == " ".join(product.title.encode().decode().split())
+    assert all(isinstance(name, str) and name for name in product.categories)
 
 
 # --- what is left out is counted -----------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_reviews_that_are_left_out(shop, line, reason):
         ("", "malformed line"),
         ("{'asin'}", "malformed line"),
         ("{[]: 'a'}", "malformed line"),
-        ("{'asin': 'b', 'related': null}", "malformed line"),
+        ("{'asin': 'c', 'related': null}", "malformed line"),
         ("{'asin': 'b'", "malformed line"),
         ("{'asin': 'b\0'}", "malformed line"),
         (b"{'asin': '\xff'}", "malformed line"),
@@ -225,7 +226,7 @@ def test_nothing_is_executed(shop, monkeypatch, code):
 
 @pytest.mark.parametrize("extra", [0, 1, 2, 100, 101, 102, 1000])
 def test_a_line_that_is_too_long_is_left_out_unparsed(shop, monkeypatch, extra):
-    monkeypatch.setattr(amazon, "LONGEST", 100)
+    monkeypatch.setattr(lines, "LONGEST", 100)
     long = '{"reviewerID": "v", "asin": "a"' + " " * (69 + extra) + "}"
     folder = shop([review("u")[:60] + "}", long, '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'])
     dropped, examples = account(folder, "interactions")
@@ -235,7 +236,7 @@ def test_a_line_that_is_too_long_is_left_out_unparsed(shop, monkeypatch, extra):
 
 def test_a_line_of_the_greatest_length_is_read(shop, monkeypatch):
     line = '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'
-    monkeypatch.setattr(amazon, "LONGEST", len(line) + 1)
+    monkeypatch.setattr(lines, "LONGEST", len(line) + 1)
     assert account(shop([line]), "interactions")[0] == {}
 
 
