@@ -21,10 +21,10 @@ from mmrec.sources.pictures import fetch_pictures
 
 SECONDS = 3.0  # that a server is waited for when all that matters is whether there is one
 
-AMAZON = {  # of a release, below its folder on the web: reviews and metadata of a category
-    2014: ("reviews_{}_5.json.gz", "meta_{}.json.gz"),
-    2018: ("categoryFilesSmall/{}_5.json.gz", "metaFiles2/meta_{}.json.gz"),
-    2023: ("raw/review_categories/{}.jsonl.gz", "raw/meta_categories/meta_{}.jsonl.gz"),
+AMAZON = {  # by release, below its folder on the web: folders of the files that `amazon.files` names
+    2014: ("", ""),
+    2018: ("categoryFilesSmall/", "metaFiles2/"),
+    2023: ("benchmark/5core/rating_only/", "raw/meta_categories/"),
 }
 
 FetchedSource = AmazonSource | MovieLensSource
@@ -36,8 +36,8 @@ def remotes(source: FetchedSource, dataset: str) -> list[Remote]:
         addresses = {movielens.RATINGS: source.ratings, movielens.PLOTS: source.plots}
     else:
         addresses = {
-            path.rpartition("/")[2]: tuple(f"{mirror.rstrip('/')}/{path}" for mirror in source.mirrors)
-            for path in _amazon_paths(source)
+            name: tuple(f"{mirror.rstrip('/')}/{folder}{name}" for mirror in source.mirrors)
+            for folder, name in zip(AMAZON[source.release], _amazon_names(source), strict=True)
         }
     return [Remote(path=f"{dataset}/{name}", urls=urls) for name, urls in addresses.items()]
 
@@ -69,7 +69,7 @@ def _make_films(source: MovieLensSource, folder: Path, downloads: Path) -> None:
 
 
 def _make_shop(source: AmazonSource, folder: Path, downloads: Path) -> None:
-    names = [Path(file.path).name for file in remotes(source, downloads.name)]
+    names = _amazon_names(source)
     if source.pictures is not None:
         candidates = amazon.candidates(downloads, source.release, source.category)
         pictures = fetch_pictures(candidates, downloads, **asdict(source.pictures))
@@ -83,7 +83,7 @@ def is_placed(source: FetchedSource, folder: Path) -> bool:
     if isinstance(source, MovieLensSource):
         names = [*movielens.TABLES, "plots.csv", "posters"]
     else:
-        names = [path.rpartition("/")[2] for path in _amazon_paths(source)]
+        names = _amazon_names(source)
     return all((folder / name).exists() for name in names)
 
 
@@ -98,8 +98,8 @@ def obstacle(source: FetchedSource, folder: Path, downloads: Path) -> str | None
     return None
 
 
-def _amazon_paths(source: AmazonSource) -> list[str]:
-    return [path.format(source.category) for path in AMAZON[source.release]]
+def _amazon_names(source: AmazonSource) -> list[str]:
+    return [path.name for path in amazon.files(Path(), source.release, source.category)]
 
 
 def _answers(url: str) -> bool:

@@ -133,6 +133,7 @@ def test_what_a_person_placed_in_the_folder_itself_stays(shop, places):
     [
         (2014, ["reviews_Soap_5.json.gz", "meta_Soap.json.gz"]),
         (2018, ["categoryFilesSmall/Soap_5.json.gz", "metaFiles2/meta_Soap.json.gz"]),
+        (2023, ["benchmark/5core/rating_only/Soap.csv.gz", "raw/meta_categories/meta_Soap.jsonl.gz"]),
     ],
 )
 def test_each_release_has_its_own_paths_at_every_mirror(release, paths):
