@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import amazon_files
@@ -32,7 +34,7 @@ from mmrec.files import sha256
 ROOT = Path(__file__).parents[2]
 CATEGORY = "Luxury_Beauty"
 REVIEWS, ITEMS = 1600, 200
-PICTURES = 24  # different ones: VGG16 takes a second for a few of them
+PICTURES = 20  # different ones: VGG16 takes a second for a few of them
 FILES = [f"categoryFilesSmall/{CATEGORY}_5.json.gz", f"metaFiles2/meta_{CATEGORY}.json.gz"]
 
 pytestmark = pytest.mark.slow
@@ -79,6 +81,7 @@ def project(root: Path, encoders: dict, mirrors: list[str], trusted: str) -> Non
         "pictures": {"deadline": 1.0, "trusted": [trusted]},
     }
     params["encoders"] |= encoders
+    params["runtime"]["encoder_threads"] = 1
     params["training"] |= {"epochs": 2}
     params["models"]["sasrec"] |= {"dim": 16, "layers": 1}
     params["models"]["maf"] |= {"dim": 16, "stream_dim": 16, "layers": 1}
@@ -109,28 +112,34 @@ def provide(server: servers.Server, folder: Path) -> None:
     server.content.update({f"{number}.jpg": picture(number % PICTURES) for number in range(ITEMS)})
 
 
-@pytest.fixture(scope="module")
-def served_well(tmp_path_factory, encoders) -> Path:
+def reproduced(root: Path, encoders: dict, spoil: Callable[[servers.Server], None] | None = None) -> Path:
     """A project after `dvc repro results@luxury_beauty`."""
-    root = tmp_path_factory.mktemp("good")
     with servers.Server({}) as server:
         provide(server, root / "provider")
-        project(root, encoders, [server.url("")], server.address)
+        if spoil:
+            spoil(server)
+        project(root, encoders, [server.url("gone"), server.url("")], server.address)
         dvc(root, "repro", "results@luxury_beauty")
     return root
 
 
 @pytest.fixture(scope="module")
-def served_badly(tmp_path_factory, encoders, served_well) -> Path:
-    """The same, from a server with every fault; features of pictures that have been encoded are taken over."""
-    root = tmp_path_factory.mktemp("bad")
-    with servers.Server({}) as server:
-        provide(server, root / "provider")
-        spoil(server)
-        project(root, encoders, [server.url("gone"), server.url("")], server.address)
-        shutil.copytree(served_well / ".runs" / "features", root / ".runs" / "features")
-        dvc(root, "repro", "results@luxury_beauty")
-    return root
+def projects(tmp_path_factory, encoders) -> tuple[Path, Path]:
+    """From a good server and from a bad one; side by side, since each of many processes uses one core."""
+    with ThreadPoolExecutor() as pool:
+        well = pool.submit(reproduced, tmp_path_factory.mktemp("good"), encoders)
+        badly = pool.submit(reproduced, tmp_path_factory.mktemp("bad"), encoders, spoil)
+        return well.result(), badly.result()
+
+
+@pytest.fixture(scope="module")
+def served_well(projects) -> Path:
+    return projects[0]
+
+
+@pytest.fixture(scope="module")
+def served_badly(projects) -> Path:
+    return projects[1]
 
 
 def interim(root: Path, name: str) -> pd.DataFrame:
@@ -186,8 +195,9 @@ def test_nothing_is_done_twice(served_well):
 def spoil(server: servers.Server) -> None:
     """Every fault: of the files, of their lines, of the pictures."""
     reviews, products = FILES
-    server.content[reviews] = with_bad_lines(server.content[reviews])
-    server.content |= {f"gone/{path}": b"" for path in FILES}
+    for path in FILES:
+        server.content[path] = with_bad_lines(server.content[path])
+    server.content["moved/16.jpg"] = server.content["16.jpg"]
     server.content["4.jpg"] = picture(4)[:-400]
     server.content["5.jpg"] = giant()
     server.content["6.jpg"] = b"GIF89a, not quite"
@@ -209,11 +219,26 @@ def spoil(server: servers.Server) -> None:
         "13.jpg": servers.redirect(f"http://127.0.0.1:{servers.closed_port()}/"),
         "14.jpg": [servers.status(503)],
         "15.jpg": [servers.cut(100), servers.status(500)],
-        "16.jpg": servers.redirect(server.url("17.jpg")),
+        "16.jpg": servers.redirect(server.url("moved/16.jpg")),
     }
 
 
-LOST = {}
+LOST = {  # number of the product: why its picture is lost; the faults of 14, 15 and 16 pass
+    0: "not found",
+    1: "a web page",
+    2: "unsupported scheme",
+    3: "private address",
+    4: "truncated",
+    5: "too large",
+    6: "not an image",
+    7: "empty",
+    8: "too many bytes",
+    9: "no answer in time",
+    10: "no answer in time",
+    11: "redirect loop",
+    12: "too many bytes",
+    13: "private address",
+}
 BAD_LINES = [b'{"asin": "cut', b"[]", b"\xff\xfe", b"null", b"{}", b'{"reviewerID": "A", "asin": ""}']
 
 
@@ -242,10 +267,10 @@ def test_tables_are_those_of_a_good_server_but_for_the_pictures_that_are_lost(se
 def test_all_that_is_lost_is_counted(served_well, served_badly):
     counts = quality(served_badly)
     assert counts["images"] == {"listed": ITEMS, "usable": ITEMS - len(LOST), "unusable": Counter(LOST.values())}
-    assert counts["interactions"]["kept"] == REVIEWS
-    assert counts["interactions"]["read"] == REVIEWS + len(BAD_LINES)
-    assert sum(counts["interactions"]["dropped"].values()) == len(BAD_LINES)
-    assert quality(served_well)["interactions"] == {"read": REVIEWS, "kept": REVIEWS, "dropped": {}}
+    for table, kept in (("interactions", REVIEWS), ("items", ITEMS)):
+        assert quality(served_well)[table] == {"read": kept, "kept": kept, "dropped": {}}
+        assert counts[table]["kept"] == kept and counts[table]["read"] == kept + len(BAD_LINES)
+        assert sum(counts[table]["dropped"].values()) == len(BAD_LINES)
 
 
 def test_results_differ_only_where_pictures_count(served_well, served_badly):
@@ -257,5 +282,5 @@ def test_results_differ_only_where_pictures_count(served_well, served_badly):
 
 def test_features_of_all_other_items_are_the_same(served_well, served_badly):
     well, badly = image_features(served_well), image_features(served_badly)
+    assert (~badly.mask[1:]).sum() == len(LOST)
     assert torch.equal(well.matrix[badly.mask], badly.matrix[badly.mask])
-    assert 0 < (~badly.mask[1:]).sum() <= len(LOST)
