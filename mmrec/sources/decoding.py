@@ -1,6 +1,7 @@
 """Pictures decoded as a viewer shows them, and made small."""
 
 import io
+import os
 import re
 
 import numpy as np
@@ -69,6 +70,7 @@ def _shrunk(picture: Image.Image) -> Image.Image:
 
 def _encoded(picture: Image.Image) -> bytes:
     picture.info = {}  # a comment would be copied
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=QUALITY)
-    return out.getvalue()
+    with open(os.memfd_create("thumbnail"), "w+b") as file:  # PIL encodes without the lock where there is a descriptor
+        picture.save(file, "JPEG", quality=QUALITY)
+        file.seek(0)
+        return file.read()

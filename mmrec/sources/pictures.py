@@ -130,8 +130,8 @@ class Fetch:
     async def _ask(self, url: str) -> Outcome:
         try:
             content = await web.retrying()(self._content, url)
-            jpeg = await asyncio.get_running_loop().run_in_executor(self.decoders, thumbnail, content)
-            outcome = Outcome(image=self._store(jpeg))
+            loop = asyncio.get_running_loop()
+            outcome = Outcome(image=await loop.run_in_executor(self.decoders, _store, self.images, content))
         except web.Passing as error:
             outcome = Outcome(reason=str(error))
         except (web.Unanswered, NoPicture) as error:
@@ -153,10 +153,12 @@ class Fetch:
             raise web.Unanswered("empty")
         return bytes(content)
 
-    def _store(self, jpeg: bytes) -> str:
-        digest = hashlib.sha256(jpeg).hexdigest()
-        image = f"{digest[:2]}/{digest}.jpg"
-        if not (self.images / image).is_file():
-            with atomic(self.images / image) as path:
-                path.write_bytes(jpeg)
-        return image
+
+def _store(images: Path, content: bytes) -> str:
+    """Where the small picture made of `content` lies below `images`."""
+    jpeg = thumbnail(content)
+    digest = hashlib.sha256(jpeg).hexdigest()
+    image = f"{digest[:2]}/{digest}.jpg"
+    with atomic(images / image) as path:
+        path.write_bytes(jpeg)
+    return image
