@@ -67,7 +67,8 @@ def _repaired_csv(reviews: list[dict[str, str]]) -> pa.Table:
 
 def _reasons(table: pa.Table) -> np.ndarray:
     """Of each row why it is left out, "" where it is not."""
-    user_id, item_id = table["user_id"], table["item_id"]
-    strange = pc.or_(pc.match_substring_regex(user_id, STRANGE), pc.match_substring_regex(item_id, STRANGE))
-    cases = {"no user": pc.equal(user_id, ""), "no item": pc.equal(item_id, ""), "malformed id": strange}
+    strange = pc.or_(*(pc.match_substring_regex(table[name], f"^$|{STRANGE}") for name in ("user_id", "item_id")))
+    if not pc.any(strange).as_py():
+        return np.full(len(table), "")
+    cases = {"no user": pc.equal(table["user_id"], ""), "no item": pc.equal(table["item_id"], ""), "malformed id": strange}
     return np.select([where.to_numpy() for where in cases.values()], list(cases), "")
