@@ -2,7 +2,7 @@
 
     python benchmarks/amazon.py [--reviews 12900000] [--items 960000] [--folder FOLDER]
 
-The files are generated once, in FOLDER. Each measurement is a process of its own, so that its peak of memory is its own.
+The files are generated once, in FOLDER. Each measurement is a process of its own, so that its peak of memory is, too.
 """
 
 import argparse
@@ -82,7 +82,10 @@ def main(folder: Path, reviews: int, items: int) -> None:
         for work, found in results.items():
             clock, processor, peak = measured(work, folder)
             found.append((clock, processor, peak))
-            print(f"{work:5}: {clock:.1f} s ({processor:.1f} s of processor time), at most {peak / 1e9:.2f} GB", flush=True)
+            print(
+                f"{work:5}: {clock:.1f} s ({processor:.1f} s of processor time), at most {peak / 1e9:.2f} GB",
+                flush=True,
+            )
     ratios = [min(one[n] for one in results["alone"]) / min(one[n] for one in results["read"]) for n in (0, 1)]
     print(
         f"amazon.read keeps {ratios[0]:.0%} of the speed of inflating and parsing alone "

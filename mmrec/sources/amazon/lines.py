@@ -158,6 +158,8 @@ def csv_records(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.Table | list
     parse = arrow_csv.ParseOptions(quote_char=False, ignore_empty_lines=False)
 
     def at_once(block: bytes) -> pa.Table | None:
+        if block.startswith(b"\n") or b"\n\n" in block:  # which the parser takes for a row of empty fields
+            return None
         read = arrow_csv.ReadOptions(use_threads=False, block_size=len(block), column_names=schema.names)
         try:
             table = arrow_csv.read_csv(pa.BufferReader(block), read, parse, convert)

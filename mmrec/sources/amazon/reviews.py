@@ -61,8 +61,9 @@ def _repaired_json(reviews: list[dict[str, Any]]) -> pa.Table:
 
 def _repaired_csv(reviews: list[dict[str, str]]) -> pa.Table:
     columns = [[review[name] for review in reviews] for name in CSV.names]
-    time = pd.to_numeric(pd.Series(columns.pop(), dtype=str), errors="coerce").fillna(0).clip(0, 1000 * LAST_SECOND)
-    return pa.table([*columns, time.to_numpy(np.int64)], schema=CSV)
+    time = pd.to_numeric(pd.Series(columns.pop(), dtype=object), errors="coerce").to_numpy(np.float64)
+    time = np.where(np.abs(time) <= 1000 * LAST_SECOND, time, 0).astype(np.int64)  # also of what is no number
+    return pa.table([*columns, time], schema=CSV)
 
 
 def _reasons(table: pa.Table) -> np.ndarray:
@@ -70,5 +71,9 @@ def _reasons(table: pa.Table) -> np.ndarray:
     strange = pc.or_(*(pc.match_substring_regex(table[name], f"^$|{STRANGE}") for name in ("user_id", "item_id")))
     if not pc.any(strange).as_py():
         return np.full(len(table), "")
-    cases = {"no user": pc.equal(table["user_id"], ""), "no item": pc.equal(table["item_id"], ""), "malformed id": strange}
+    cases = {
+        "no user": pc.equal(table["user_id"], ""),
+        "no item": pc.equal(table["item_id"], ""),
+        "malformed id": strange,
+    }
     return np.select([where.to_numpy() for where in cases.values()], list(cases), "")
