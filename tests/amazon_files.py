@@ -79,13 +79,13 @@ def write(
         address: of the picture of product number i; by default one at the provider's server.
     """
     assert items >= 50, "fewer, and a shopper would come back to a product"
-    generator = np.random.default_rng(seed)
+    shoppers, texts, products, spoiling = np.random.default_rng(seed).spawn(4)  # dirt changes nothing beside it
     users = max(1, reviews // 8)
-    table = _interactions(generator, reviews, users, items, dirt.repeat)
+    table = _interactions(shoppers, reviews, users, items, dirt.repeat)
     reviewed = np.unique(table["item"])
     folder.mkdir(parents=True, exist_ok=True)
-    _compress(folder / f"{category}_5.json.gz", _reviews(generator, table, users, dirt))
-    lines = _products(generator, category, items, reviewed, dirt, address or _address)
+    _compress(folder / f"{category}_5.json.gz", _reviews(texts, spoiling, table, users, dirt))
+    lines = _products(products, spoiling, category, items, reviewed, dirt, address or _address)
     _compress(folder / f"meta_{category}.json.gz", lines)
     return Written(reviews + dirt.padded, users + dirt.padded, len(reviewed), items - len(reviewed))
 
@@ -123,7 +123,9 @@ def _interactions(generator: np.random.Generator, reviews: int, users: int, item
     return {name: column[order] for name, column in table.items()}
 
 
-def _reviews(generator: np.random.Generator, table: dict, users: int, dirt: Dirt) -> Iterator[pa.Array]:
+def _reviews(
+    generator: np.random.Generator, spoiling: np.random.Generator, table: dict, users: int, dirt: Dirt
+) -> Iterator[pa.Array]:
     texts = pa.array(_texts(generator, 16 * TEXTS, mean=60, about="It"))
     summaries = pa.array(_texts(generator, 16 * TEXTS, mean=4, about="Five stars"))
     days = np.arange(np.datetime64("2014-01-01"), np.datetime64("2022-01-01"))
@@ -146,7 +148,7 @@ def _reviews(generator: np.random.Generator, table: dict, users: int, dirt: Dirt
 
     strangers = user_ids(users + np.arange(dirt.no_time + dirt.no_user + dirt.no_item + dirt.padded)).to_pylist()
     extra = _bad_reviews(strangers, item_ids(table["item"][:1])[0].as_py(), dirt)
-    yield from _with_extra(generator, len(table["user"]), lines, extra)
+    yield from _with_extra(spoiling, len(table["user"]), lines, extra)
 
 
 def _bad_reviews(users: list[str], item: str, dirt: Dirt) -> list[bytes]:
@@ -173,6 +175,7 @@ def _bad_reviews(users: list[str], item: str, dirt: Dirt) -> list[bytes]:
 
 def _products(
     generator: np.random.Generator,
+    spoiling: np.random.Generator,
     category: str,
     items: int,
     reviewed: np.ndarray,
@@ -184,11 +187,10 @@ def _products(
     texts = pa.array([text for kind in KINDS for text in _texts(generator, TEXTS, mean=60, about=f"This {kind}")])
     brands, looks = pa.array([f"{a[:3]}{b[1:4].lower()}o" for a in LOOKS for b in KINDS]), pa.array(LOOKS)
     lists, pages = pa.array(_neighbours(generator)), pa.array(_pages(generator))
-    spoiled = _spoiled(generator, reviewed, dirt)
+    spoiled = _spoiled(spoiling, reviewed, dirt)
 
     def lines(rows: slice) -> pa.Array:
         number = np.arange(items)[rows]
-        number = number[~np.isin(number, spoiled["no_metadata"])]
         count, kind = len(number), number * len(KINDS) // items
         text = texts.take(kind * TEXTS + generator.integers(0, TEXTS, count))
         title = pc.binary_join_element_wise(
@@ -203,7 +205,7 @@ def _products(
         }
         columns = _spoil(columns, number, text, spoiled)
         urls = pa.array([address(each) for each in number.tolist()])
-        return pc.binary_join_element_wise(
+        written = pc.binary_join_element_wise(
             '{"category": ', columns["category"], ', "tech1": "", "description": ', columns["description"],
             ', "fit": "", "title": ', columns["title"],
             ', "also_buy": ', lists.take(generator.integers(0, len(lists), count)),
@@ -216,11 +218,12 @@ def _products(
             '", "imageURL": ["', pc.replace_substring(urls, ".jpg", "._SS40_.jpg"),
             '"], "imageURLHighRes": ["', urls, '"]}\n', "",
         )  # fmt: skip
+        return written.filter(pa.array(~np.isin(number, spoiled["no_metadata"])))
 
     same = [json.dumps({"asin": name, "title": "once more"}).encode() for name in item_ids(reviewed).to_pylist()]
     turns = [b'{"asin": "BX"', b'{"title": "\xff"}', b"[]", b"", b"{'asin': 'BX', 'title': 'Soap'}"]
     extra = [turns[number % len(turns)] for number in range(dirt.malformed_product)]
-    yield from _with_extra(generator, items, lines, extra)
+    yield from _with_extra(spoiling, items, lines, extra)
     if dirt.same_product:  # at the end, so that the line that counts comes first
         yield pa.array([line + b"\n" for line in same[: dirt.same_product]], pa.binary())
 

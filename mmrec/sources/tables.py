@@ -61,7 +61,7 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
 
 
 def _clean_items(rows: Rows) -> Rows:
-    text = {name: rows.frame[name].str.strip() for name in ("item_id", "title", "text", "image")}
+    text = {name: _stripped(rows.frame[name]) for name in ("item_id", "title", "text", "image")}
     rows = Rows(rows.file, rows.frame.assign(**text), rows.dropped)
     rows = rows.drop(rows.frame["item_id"] == "", "no item").require()
     unique_ids(rows, "item_id")
@@ -81,8 +81,8 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     """Keeps a user's first interaction with an item: in time, and among equal times in the file."""
     frame = rows.frame
     frame = frame.assign(
-        user_id=frame["user_id"].str.strip(),
-        item_id=frame["item_id"].str.strip(),
+        user_id=_stripped(frame["user_id"]),
+        item_id=_stripped(frame["item_id"]),
         timestamp=frame["timestamp"] if frame["timestamp"].dtype == np.int64 else seconds(frame["timestamp"]),
     )
     rows = Rows(rows.file, frame, rows.dropped)
@@ -93,14 +93,24 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     return rows.drop(_repeats(rows.frame), "repeat").require()
 
 
+def _stripped(text: pd.Series) -> pd.Series:
+    """Without blanks around it; the same column where there are none, for there may be gigabytes of it."""
+    stripped = text.str.strip()
+    return text if stripped.equals(text) else stripped
+
+
 def _repeats(interactions: pd.DataFrame) -> np.ndarray:
     """Which rows are not a user's first interaction with an item."""
-    # Numbers: to sort millions of rows of text, or to look for pairs of texts, takes several times the memory.
-    users, _ = pd.factorize(interactions["user_id"])
+    # As numbers: to look for pairs of texts takes several times the memory.
+    pairs, _ = pd.factorize(interactions["user_id"])
     items, item_ids = pd.factorize(interactions["item_id"])
-    in_time = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
-    is_repeat = np.empty(len(interactions), bool)
-    is_repeat[in_time] = pd.Series((users * len(item_ids) + items)[in_time]).duplicated()
+    pairs *= len(item_ids)
+    pairs += items
+    del items
+    is_repeat = pd.Series(pairs).duplicated(keep=False).to_numpy(copy=True)
+    several = np.flatnonzero(is_repeat)
+    several = several[np.argsort(interactions["timestamp"].to_numpy()[several], kind="stable")]
+    is_repeat[several] = pd.Series(pairs[several]).duplicated()
     return is_repeat
 
 

@@ -43,7 +43,7 @@ def read(folder: Path, release: int, category: str) -> Tables:
     """
     of_reviews, of_products = files(folder, release, category)
     bought = reviews.read(of_reviews)
-    reviewed = bought.frame["item_id"].unique()
+    reviewed = bought.frame["item_id"].unique().tolist()
     described, wrong = metadata.read(of_products, release, category, set(reviewed))
     items, lost = _with_pictures(_with_the_others(described, reviewed), folder / "pictures.csv")
     tables = clean(bought, items, folder / "images")
@@ -67,7 +67,7 @@ def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
         SourceError: as `read`.
     """
     of_reviews, of_products = files(folder, release, category)
-    reviewed = set(reviews.read(of_reviews).frame["item_id"].unique())
+    reviewed = set(reviews.read(of_reviews).frame["item_id"].unique().tolist())
     found = metadata.addresses(of_products, release, reviewed)
     return found[found["urls"].str.len() > 0].reset_index(drop=True)
 

@@ -9,6 +9,7 @@ pyarrow is here already.
 import ast
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,18 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     must_exist(path)
     number, begun = 1, b""  # the line that is not yet whole
     try:
-        with pa.input_stream(str(path), compression="gzip", buffer_size=LONGEST) as file:
-            while piece := file.read(LONGEST):
+        with (
+            pa.input_stream(str(path), compression="gzip", buffer_size=LONGEST) as file,
+            ThreadPoolExecutor(max_workers=1) as beside,  # inflates the next piece while this one is worked on
+        ):
+            coming = beside.submit(file.read, LONGEST)
+            while piece := coming.result():
+                coming = beside.submit(file.read, LONGEST)
                 end = piece.rfind(b"\n") + 1
                 if end:
                     block = _shortened(begun + piece[:end])
                     yield number, block
-                    number, begun = number + block.count(b"\n"), piece[end:]
+                    number, begun = number + _count(block), piece[end:]
                 else:
                     begun = (begun + piece)[: LONGEST + 1]  # enough to know that it is too long
     except OSError as error:
@@ -45,6 +51,11 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
         raise SourceError(f"{path.name} {problem}: place it in {path.parent} as it was provided") from None
     if begun:
         yield number, (begun if len(begun) <= LONGEST else b"") + b"\n"
+
+
+def _count(block: bytes) -> int:
+    """Of lines; `block.count(b"\\n")` would take a fifth of the time of parsing."""
+    return np.count_nonzero(np.frombuffer(block, np.uint8) == ord("\n"))
 
 
 def _shortened(block: bytes) -> bytes:
@@ -98,10 +109,11 @@ def json_records(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.Table | lis
 
 def json_table(block: bytes, schema: pa.Schema) -> pa.Table | None:
     """A row a line; None unless every line is one object, each field of `schema` of its type, null or absent."""
-    lines = block.count(b"\n")
     # The parser does not mind where lines end, and looks at the encoding of no field.
-    one_each = block.startswith(b"{") and block.endswith(b"}\n") and block.count(b"}\n{") == lines - 1
-    if not (one_each and _is_utf8(block)):
+    content = np.frombuffer(block, np.uint8)
+    newlines = np.flatnonzero(content == ord("\n"))
+    begins, ends = content[np.append(0, newlines[:-1] + 1)], content[newlines - 1]
+    if not ((begins == ord("{")).all() and (ends == ord("}")).all() and _is_utf8(block)):
         return None
     read = arrow_json.ReadOptions(use_threads=False, block_size=len(block))
     parse = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
@@ -109,7 +121,7 @@ def json_table(block: bytes, schema: pa.Schema) -> pa.Table | None:
         table = arrow_json.read_json(pa.BufferReader(block), read, parse)
     except pa.ArrowInvalid:
         return None
-    return table if table.num_rows == lines else None
+    return table if table.num_rows == len(newlines) else None
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -146,12 +158,14 @@ def csv_records(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.Table | list
     parse = arrow_csv.ParseOptions(quote_char=False, ignore_empty_lines=False)
 
     def at_once(block: bytes) -> pa.Table | None:
+        if block.startswith(b"\n") or b"\n\n" in block:  # which the parser takes for a row of empty fields
+            return None
         read = arrow_csv.ReadOptions(use_threads=False, block_size=len(block), column_names=schema.names)
         try:
             table = arrow_csv.read_csv(pa.BufferReader(block), read, parse, convert)
         except pa.ArrowInvalid:
             return None
-        return table if table.num_rows == block.count(b"\n") else None
+        return table if table.num_rows == _count(block) else None
 
     def one_by_one(line: bytes) -> dict[str, Any] | None:
         try:

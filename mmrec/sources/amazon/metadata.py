@@ -28,26 +28,27 @@ class Fields:
     item_id: str
     brand: str
     categories: str  # a list of names, or of paths of names
-    pictures: tuple[str, ...]  # their addresses, best first
-    thumbnails: tuple[str, ...]  # likewise; of use without the size
-    types: pa.Schema | None  # of JSON; a Python literal has none
+    pictures: dict[str, pa.DataType]  # their addresses, best first
+    thumbnails: dict[str, pa.DataType]  # likewise; of use without the size
+    is_json: bool = True  # else a Python literal
 
+    @property
+    def of_words(self) -> pa.Schema:
+        texts = dict.fromkeys((self.item_id, "title", self.brand), pa.string())
+        return pa.schema(texts | dict.fromkeys(("description", self.categories), TEXTS))
 
-def _json(item_id: str, brand: str, categories: str, pictures: dict, thumbnails: dict) -> Fields:
-    texts = dict.fromkeys((item_id, brand, "title"), pa.string())
-    types = pa.schema(texts | dict.fromkeys((categories, "description"), TEXTS) | pictures | thumbnails)
-    return Fields(item_id, brand, categories, tuple(pictures), tuple(thumbnails), types)
+    @property
+    def of_pictures(self) -> pa.Schema:
+        return pa.schema({self.item_id: pa.string()} | self.pictures | self.thumbnails)
 
 
 TEXTS = pa.list_(pa.string())
 SIZES = pa.list_(pa.struct({"hi_res": pa.string(), "large": pa.string()}))  # of one picture, the best first
 FIELDS = {  # by release; the first files of 2018 have one `image` instead of the two lists
-    2014: Fields("asin", "brand", "categories", ("imUrl",), ("imUrl",), None),
-    2018: _json("asin", "brand", "category", {"imageURLHighRes": TEXTS}, {"imageURL": TEXTS, "image": TEXTS}),
-    2023: _json("parent_asin", "store", "categories", {"images": SIZES}, {}),
+    2014: Fields("asin", "brand", "categories", {"imUrl": pa.string()}, {"imUrl": pa.string()}, is_json=False),
+    2018: Fields("asin", "brand", "category", {"imageURLHighRes": TEXTS}, {"imageURL": TEXTS, "image": TEXTS}),
+    2023: Fields("parent_asin", "store", "categories", {"images": SIZES}, {}),
 }
-
-
 ITEM = pa.schema({"item_id": pa.string(), "title": pa.string(), "text": pa.string(), "line": pa.int64()})
 
 
@@ -62,7 +63,7 @@ def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[R
     """
     fields, tables, categories = FIELDS[release], [ITEM.empty_table()], []
     dropped, wrong = defaultdict(list), defaultdict(list)
-    for records, lines, left_out in _first_records(path, fields, reviewed):
+    for records, lines, left_out in _first_records(path, fields, fields.of_words, reviewed):
         for reason, where in left_out.items():
             dropped[reason].append(where)
         products = [_described(record, fields, category) for record in records]
@@ -84,7 +85,7 @@ def addresses(path: Path, release: int, reviewed: set[str]) -> pd.DataFrame:
         SourceError: the file is missing, cut off or not compressed.
     """
     fields, found = FIELDS[release], []
-    for records, _, _ in _first_records(path, fields, reviewed):
+    for records, _, _ in _first_records(path, fields, fields.of_pictures, reviewed):
         found += [(words.text(record.get(fields.item_id)), _addresses(record, fields)) for record in records]
     return pd.DataFrame(found, columns=["item_id", "urls"])
 
@@ -98,7 +99,7 @@ class Product(NamedTuple):
 
 
 def _first_records(
-    path: Path, fields: Fields, reviewed: set[str]
+    path: Path, fields: Fields, types: pa.Schema, reviewed: set[str]
 ) -> Iterator[tuple[list[dict[str, Any]], np.ndarray, dict[str, np.ndarray]]]:
     """Block after block: the first record of each reviewed product, their lines, and by reason the lines left out."""
     seen = set()
@@ -111,7 +112,7 @@ def _first_records(
         seen.add(item_id)
         return ""
 
-    for records, lines, malformed in _records(path, fields, reviewed):
+    for records, lines, malformed in _records(path, fields, types, reviewed):
         is_table = isinstance(records, pa.Table)
         ids = records[fields.item_id].to_pylist() if is_table else [each.get(fields.item_id) for each in records]
         reasons = np.array([reason(words.text(each)) for each in ids], dtype=str)
@@ -120,9 +121,9 @@ def _first_records(
         yield wanted, lines[kept], by_reason(reasons, lines, malformed)
 
 
-def _records(path: Path, fields: Fields, reviewed: set[str]) -> Iterator[tuple]:
-    if fields.types:
-        return json_records(path, fields.types)
+def _records(path: Path, fields: Fields, types: pa.Schema, reviewed: set[str]) -> Iterator[tuple]:
+    if fields.is_json:
+        return json_records(path, types)
 
     def unreviewed(line: bytes) -> dict[str, str] | None:
         # Parsing takes forty times as long as this, and most products of a shop have no reviewer with five reviews.
@@ -135,37 +136,43 @@ def _records(path: Path, fields: Fields, reviewed: set[str]) -> Iterator[tuple]:
 
 def _described(record: dict[str, Any], fields: Fields, category: str) -> Product:
     title, brand = words.text(record.get("title")), words.text(record.get(fields.brand))
-    pieces, names = words.texts(record.get("description")), _names(record.get(fields.categories))
+    pieces = words.texts(record.get("description"))
     description = " ".join(filter(None, map(words.plain, pieces)))
+    categories = [_category(name, category) for name in _names(record.get(fields.categories))]
+    is_code = words.is_code(title)
     problems = {
-        "script for a title": words.is_code(title),
-        "markup in title": words.has_markup(title) and not words.is_code(title),
+        "script for a title": is_code,
+        "markup in title": words.has_markup(title) and not is_code,
         "markup in description": any(map(words.has_markup, pieces)),
-        "description not in a list": fields.types is not None and isinstance(record.get("description"), str),
+        "description not in a list": isinstance(record.get("description"), str) and fields.is_json,
         "no description": not description,
-        "markup in categories": not all(map(words.is_name, names)),
+        "markup in categories": None in categories,
     }
-    title, brand = "" if words.is_code(title) else words.plain(title), words.plain(brand)
+    title, brand = "" if is_code else words.plain(title), words.plain(brand)
     return Product(
         words.text(record.get(fields.item_id)),
         title,
-        " ".join(part for part in (words.sentence(title), words.sentence(brand), description) if part),
-        list(dict.fromkeys(found for name in names if (found := _category(name, category)))),
+        " ".join(filter(None, (words.sentence(title), words.sentence(brand), description))),
+        list(dict.fromkeys(filter(None, categories))),
         [problem for problem, holds in problems.items() if holds],
     )
 
 
 @lru_cache(maxsize=1 << 16)  # the same few thousand names, and each of them once in memory
-def _category(name: str, shop: str) -> str:
-    """Plain; "" for the shop's own, and for what is none."""
+def _category(name: str, shop: str) -> str | None:
+    """Plain; "" for the shop's own; None for what is no name."""
+    if not words.is_name(name):
+        return None
     found = words.plain(name)
-    return found if words.is_name(name) and not words.is_shop(found, shop) else ""
+    return "" if words.is_shop(found, shop) else found
 
 
 def _names(paths: Any) -> list[str]:
     """Of a list of names, or of paths of names."""
-    names = chain(*(each if isinstance(each, list) else [each] for each in paths)) if isinstance(paths, list) else []
-    return words.texts(list(names))
+    names = []
+    for each in paths if isinstance(paths, list) else []:
+        names += words.texts(each)
+    return names
 
 
 def _addresses(record: dict[str, Any], fields: Fields) -> list[str]:

@@ -61,13 +61,19 @@ def _repaired_json(reviews: list[dict[str, Any]]) -> pa.Table:
 
 def _repaired_csv(reviews: list[dict[str, str]]) -> pa.Table:
     columns = [[review[name] for review in reviews] for name in CSV.names]
-    time = pd.to_numeric(pd.Series(columns.pop(), dtype=str), errors="coerce").fillna(0).clip(0, 1000 * LAST_SECOND)
-    return pa.table([*columns, time.to_numpy(np.int64)], schema=CSV)
+    time = pd.to_numeric(pd.Series(columns.pop(), dtype=object), errors="coerce").to_numpy(np.float64)
+    time = np.where(np.abs(time) <= 1000 * LAST_SECOND, time, 0).astype(np.int64)  # also of what is no number
+    return pa.table([*columns, time], schema=CSV)
 
 
 def _reasons(table: pa.Table) -> np.ndarray:
     """Of each row why it is left out, "" where it is not."""
-    user_id, item_id = table["user_id"], table["item_id"]
-    strange = pc.or_(pc.match_substring_regex(user_id, STRANGE), pc.match_substring_regex(item_id, STRANGE))
-    cases = {"no user": pc.equal(user_id, ""), "no item": pc.equal(item_id, ""), "malformed id": strange}
+    strange = pc.or_(*(pc.match_substring_regex(table[name], f"^$|{STRANGE}") for name in ("user_id", "item_id")))
+    if not pc.any(strange).as_py():
+        return np.full(len(table), "")
+    cases = {
+        "no user": pc.equal(table["user_id"], ""),
+        "no item": pc.equal(table["item_id"], ""),
+        "malformed id": strange,
+    }
     return np.select([where.to_numpy() for where in cases.values()], list(cases), "")

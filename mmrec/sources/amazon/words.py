@@ -12,8 +12,10 @@ LONGEST_NAME = 100  # of a category
 
 def text(value: Any) -> str:
     """A string without blanks around it, which can be written as UTF-8; "" for any other value."""
+    if not isinstance(value, str):
+        return ""
     # An escaped half of a character is legal in JSON and in Python, and cannot be written.
-    return value.strip().encode(errors="replace").decode() if isinstance(value, str) else ""
+    return value.strip() if value.isascii() else value.strip().encode(errors="replace").decode()
 
 
 def texts(value: Any) -> list[str]:
@@ -23,12 +25,13 @@ def texts(value: Any) -> list[str]:
 
 def plain(markup: str) -> str:
     """Without entities, tags, scripts and styles, all blanks the same."""
-    return " ".join(TAG.sub(" ", _without_code(html.unescape(markup))).split())
+    markup = html.unescape(markup)
+    return " ".join((TAG.sub(" ", _without_code(markup)) if "<" in markup else markup).split())
 
 
 def has_markup(words: str) -> bool:
     """Is there a tag in it, as it is or in entities?"""
-    return bool(TAG.search(html.unescape(words)))
+    return ("<" in words or "&" in words) and bool(TAG.search(html.unescape(words)))
 
 
 def is_code(title: str) -> bool:
