@@ -191,8 +191,7 @@ class Server:
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task] = set()
-        self._socket = socket.create_server(("127.0.0.1", port), backlog=1000)
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.address = f"127.0.0.1:{port}"  # 0: the system chooses
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def url(self, path: str) -> str:
@@ -222,7 +221,9 @@ class Server:
         self._thread.join()
 
     def _run(self) -> None:
-        listening = self._loop.run_until_complete(asyncio.start_server(self._connection, sock=self._socket))
+        host, port = self.address.split(":")
+        listening = self._loop.run_until_complete(asyncio.start_server(self._connection, host, int(port), backlog=1000))
+        self.address = f"{host}:{listening.sockets[0].getsockname()[1]}"
         self._loop.call_soon(self._started.set)
         self._loop.run_forever()
         listening.close()
