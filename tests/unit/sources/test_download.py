@@ -299,7 +299,7 @@ def test_a_part_of_one_mirror_is_not_continued_at_another(folder, checksums):
 
 
 def test_without_internet_one_line_says_what_to_place_where(folder, checksums):
-    first, second = (f"http://127.0.0.1:{servers.closed_port()}/{name}" for name in "ab")
+    first, second = (f"http://{servers.NOBODY}/{name}" for name in "ab")
     with pytest.raises(SourceError) as error:
         download([Remote("sub/a.gz", (first, second)), Remote("b", (second,))], folder, checksums)
     message = str(error.value)

@@ -25,7 +25,6 @@ def jpeg(seed: int, size: tuple[int, int] = (300, 260)) -> bytes:
     return out.getvalue()
 
 
-NOBODY = f"127.0.0.1:{servers.closed_port()}"
 A, B, C = jpeg(0), jpeg(1), jpeg(2)
 
 
@@ -45,7 +44,9 @@ def fetch(server, folder, *items, **options) -> pd.DataFrame:
     candidates = pd.DataFrame(
         {"item_id": list(items), "urls": [[server.url(path) for path in paths] for paths in items]}
     )
-    return fetch_pictures(candidates, folder, **{"trusted": [server.address, NOBODY], "deadline": 5.0} | options)
+    return fetch_pictures(
+        candidates, folder, **{"trusted": [server.address, servers.NOBODY], "deadline": 5.0} | options
+    )
 
 
 def stored(folder) -> dict[str, bytes]:
@@ -160,7 +161,7 @@ PASSING = {  # asked several times, and again in the next run
     "malformed answer (more than announced)": servers.announces(len(A) - 900),
     "malformed answer (unknown compression)": servers.encoded(A, "br"),
     "malformed answer (endless head)": servers.says(b"HTTP/1.1 200 x\r\nX: " + b"x" * 100_000),
-    "no connection": servers.redirect(f"http://{NOBODY}/"),
+    "no connection": servers.redirect(f"http://{servers.NOBODY}/"),
 }
 
 
