@@ -160,11 +160,7 @@ def bomb(size: int) -> Answer:
     return encoded(gzip.compress(bytes(size)))
 
 
-def closed_port() -> int:
-    """Where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+NOBODY = "127.0.0.1:1"  # listens there
 
 
 # --- the server --------------------------------------------------------------------------------------------------
@@ -191,8 +187,7 @@ class Server:
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task] = set()
-        self._socket = socket.create_server(("127.0.0.1", port), backlog=1000)
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.address = f"127.0.0.1:{port}"  # 0: the system chooses
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def url(self, path: str) -> str:
@@ -208,9 +203,18 @@ class Server:
         self._allowed = count
 
     def release(self) -> None:
-        """Break all connections; from now on everything is sent."""
+        """Break all connections; from now on everything is sent.
+
+        What a killed client had asked for is in `requests` when this returns.
+        """
         asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result()
         self._allowed = None
+        for _ in range(
+            2
+        ):  # an answer comes after those before it in the queue are accepted, a second after they are read
+            with socket.create_connection(("127.0.0.1", int(self.address.split(":")[1]))) as probe:
+                probe.sendall(b"GET /probe HTTP/1.1\r\n\r\n")
+                probe.recv(1)
 
     def __enter__(self) -> "Server":
         self._thread.start()
@@ -222,7 +226,9 @@ class Server:
         self._thread.join()
 
     def _run(self) -> None:
-        listening = self._loop.run_until_complete(asyncio.start_server(self._connection, sock=self._socket))
+        host, port = self.address.split(":")
+        listening = self._loop.run_until_complete(asyncio.start_server(self._connection, host, int(port), backlog=1000))
+        self.address = f"{host}:{listening.sockets[0].getsockname()[1]}"
         self._loop.call_soon(self._started.set)
         self._loop.run_forever()
         listening.close()
@@ -253,7 +259,8 @@ class Server:
         path = first.split(" ")[1].removeprefix("/")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         request = Request(path, headers)
-        self.requests.append(request)
+        if path != "probe":  # of `release`
+            self.requests.append(request)
         answer = self._fault(path) or (whole if path in self.content else status(404))
         async for part in answer(request, self.content.get(path, b"")):
             await self._send(part, writer)

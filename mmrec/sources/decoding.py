@@ -65,7 +65,7 @@ def thumbnail(content: bytes) -> bytes:
 def _shrunk(picture: Image.Image) -> Image.Image:
     short, long = sorted(picture.size)
     factor = min(1, SHORT / short, LONG / long)
-    return picture.resize([max(1, round(side * factor)) for side in picture.size], Image.Resampling.BICUBIC)
+    return picture.resize([max(1, round(side * factor)) for side in picture.size], Image.Resampling.BILINEAR)
 
 
 def _encoded(picture: Image.Image) -> bytes:

@@ -52,7 +52,6 @@ class Journal:
 
     def write(self, url: str, outcome: Outcome) -> None:
         """For good: this address will not be asked again."""
-        self.outcomes[url] = outcome
         self._file.write(json.dumps({"url": url, **asdict(outcome)}).encode() + b"\n")
 
     def __enter__(self) -> "Journal":

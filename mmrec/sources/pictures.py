@@ -14,10 +14,11 @@ import pandas as pd
 from PIL import Image
 
 from mmrec.files import atomic, remove_leftovers
-from mmrec.progress import Progress
+from mmrec.progress import Progress, report
 from mmrec.sources import web
 from mmrec.sources.decoding import NoPicture, thumbnail
 from mmrec.sources.journal import Journal, Outcome
+from mmrec.sources.rows import SourceError
 
 MAX_BYTES = 20_000_000  # of a picture
 WAITING = 4  # pictures on their way, or waiting to be decoded, for each connection
@@ -52,8 +53,9 @@ def fetch_pictures(
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # image_files.MAX_PIXELS is stricter
         for place in (folder, *(folder / "images").glob("*")):
             remove_leftovers(place)
-        outcomes = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
-    found = [_best(urls, outcomes) for urls in candidates["urls"]]
+        fetch = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
+    _tell(fetch)
+    found = [_best(urls, fetch.final | fetch.passing) for urls in candidates["urls"]]
     table = pd.DataFrame(
         {
             "item_id": candidates["item_id"].to_numpy(),
@@ -83,17 +85,28 @@ async def _fetch(
     per_host: int,
     deadline: float,
     trusted: Sequence[str],
-) -> dict[str, Outcome]:
-    """What became of every address that had to be asked."""
+) -> "Fetch":
     timeout = aiohttp.ClientTimeout(total=deadline)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as decoders:
         async with web.session(timeout, trusted=trusted) as client:
             fetch = Fetch(client, decoders, images, journal, per_host)
-            unknown = [urls for urls in items if _best(urls, fetch.outcomes) is None]
+            unknown = [urls for urls in items if _best(urls, fetch.final) is None]
             progress = Progress("pictures", len(items), len(items) - len(unknown))
             waiting = iter(unknown)
             await asyncio.gather(*(fetch.work(waiting, progress) for _ in range(WAITING * per_host)))
-    return fetch.outcomes
+    return fetch
+
+
+def _tell(fetch: "Fetch") -> None:
+    counts = Counter(outcome.reason for outcome in fetch.passing.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    if reasons and not any(outcome.image for outcome in fetch.final.values()):
+        raise SourceError(
+            f"no picture could be fetched ({reasons}): run it again with a connection to the internet, or do without "
+            f"pictures (image: null under the data set in params.yaml)"
+        )
+    if reasons:
+        report(f"pictures: these addresses may answer another time, and are asked again in the next run: {reasons}")
 
 
 class Fetch:
@@ -103,14 +116,15 @@ class Fetch:
         self, client: aiohttp.ClientSession, decoders: Executor, images: Path, journal: Journal, per_host: int
     ) -> None:
         self.client, self.decoders, self.images, self.journal = client, decoders, images, journal
-        self.outcomes = {
+        self.final = {  # by address
             url: outcome
             for url, outcome in journal.outcomes.items()
             if not outcome.image or (images / outcome.image).is_file()
         }
+        self.passing: dict[str, Outcome] = {}
         self._asked: dict[str, asyncio.Task[Outcome]] = {}
-        self._hosts = defaultdict(lambda: asyncio.Semaphore(per_host))
-        self._failed_in_a_row: Counter[str] = Counter()  # host -> addresses
+        self._connections = defaultdict(lambda: asyncio.Semaphore(per_host))  # by host
+        self._failures: Counter[str] = Counter()  # by host: addresses in a row
 
     async def work(self, waiting: Iterator[Sequence[str]], progress: Progress) -> None:
         """Take items until none is left; of each, ask the addresses until one gives a picture."""
@@ -121,30 +135,45 @@ class Fetch:
             progress.advance()
 
     async def _outcome(self, url: str) -> Outcome:
-        if url in self.outcomes:
-            return self.outcomes[url]
+        if url in self.final:
+            return self.final[url]
         if url not in self._asked:  # items may share a picture
             self._asked[url] = asyncio.create_task(self._ask(url))
         return await self._asked[url]
 
     async def _ask(self, url: str) -> Outcome:
         try:
-            content = await web.retrying()(self._content, url)
+            host = web.host_of(url)
+            content = await self._patiently(url, host)
             loop = asyncio.get_running_loop()
             outcome = Outcome(image=await loop.run_in_executor(self.decoders, _store, self.images, content))
         except web.Passing as error:
-            outcome = Outcome(reason=str(error))
+            self.passing[url] = Outcome(reason=str(error))
+            return self.passing[url]
         except (web.Unanswered, NoPicture) as error:
             outcome = Outcome(reason=str(error))
-            self.journal.write(url, outcome)
-        else:
-            self.journal.write(url, outcome)
-        self.outcomes[url] = outcome
+        self.final[url] = outcome
+        self.journal.write(url, outcome)
         return outcome
 
-    async def _content(self, url: str) -> bytes:
-        async with self._hosts[web.host_of(url)], web.answer(self.client, url) as response:
-            content = bytearray()
+    async def _patiently(self, url: str, host: str) -> bytes:
+        """Its content, asked for a few times if need be, but not from a host that fails again and again."""
+        if self._failures[host] >= HOST_IS_GONE:
+            raise web.Passing("host is gone")
+        try:
+            content = await web.retrying()(self._content, url, host)
+        except web.Passing:
+            self._failures[host] += 1
+            raise
+        except web.Unanswered:
+            self._failures[host] = 0
+            raise
+        self._failures[host] = 0
+        return content
+
+    async def _content(self, url: str, host: str) -> bytes:
+        content = bytearray()
+        async with self._connections[host], web.answer(self.client, url) as response:
             async for chunk in response.content.iter_chunked(web.CHUNK):
                 content += chunk
                 if len(content) > MAX_BYTES:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import random
+import re
 import socket
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -85,7 +86,7 @@ def host_of(url: str) -> str:
         parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise Unanswered("unsupported scheme")
-    if not parts.hostname:
+    if not re.fullmatch(r"[^\s\x00-\x1f]+", parts.hostname or ""):
         raise Unanswered("malformed address")
     return parts.netloc
 
@@ -123,6 +124,8 @@ def _named_failures() -> Iterator[None]:
         raise Passing("no connection") from None
     except TimeoutError:
         raise Passing("no answer in time") from None
+    except aiohttp.ClientResponseError:
+        raise Passing("malformed answer") from None
     except (aiohttp.ClientError, ConnectionError):
         raise Passing("connection lost") from None
 
