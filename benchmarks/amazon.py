@@ -1,6 +1,6 @@
 """What reading a shop of Amazon 2018 costs: beside only inflating and parsing its two files, in time and in memory.
 
-    python benchmarks/amazon.py [--reviews 12900000] [--items 960000] [--folder FOLDER]
+    python benchmarks/amazon.py [--reviews 12900000] [--items 960000] [--rounds 1] [--folder FOLDER]
 
 The files are generated once, in FOLDER. Each measurement is a process of its own, so that its peak of memory is, too.
 """
@@ -18,7 +18,6 @@ from pyarrow import json as arrow_json
 
 ROOT = Path(__file__).parents[1]
 CATEGORY = "Sports_and_Outdoors"
-ROUNDS = 2
 
 
 def alone(folder: Path) -> int:
@@ -73,12 +72,12 @@ def only(work: str, arguments: list[str]) -> None:
     print(time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
-def main(folder: Path, reviews: int, items: int) -> None:
+def main(folder: Path, reviews: int, items: int, rounds: int) -> None:
     clock, _, peak = measured("generate", folder, reviews, items)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{reviews:,} reviews and {items:,} products: {size / 1e9:.2f} GB, generated in {clock:.0f} s")
     results = {"alone": [], "read": []}
-    for _ in range(ROUNDS):  # in turns, on the same state of the machine
+    for _ in range(rounds):  # in turns, on the same state of the machine
         for work, found in results.items():
             clock, processor, peak = measured(work, folder)
             found.append((clock, processor, peak))
@@ -100,7 +99,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reviews", type=int, default=12_900_000)
     parser.add_argument("--items", type=int, default=960_000)
+    parser.add_argument("--rounds", type=int, default=1, help="the fastest of each counts")
     parser.add_argument("--folder", type=Path, help="default: a temporary one")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        main(chosen.folder or Path(temporary), chosen.reviews, chosen.items)
+        main(chosen.folder or Path(temporary), chosen.reviews, chosen.items, chosen.rounds)

@@ -64,7 +64,7 @@ def _shortened(block: bytes) -> bytes:
 
 
 def records(
-    blocks: Iterable[tuple[int, bytes]],
+    numbered: Iterable[tuple[int, bytes]],
     at_once: Callable[[bytes], pa.Table | None],
     one_by_one: Callable[[bytes], dict[str, Any] | None],
 ) -> Iterator[tuple[pa.Table | list[dict[str, Any]], np.ndarray, np.ndarray]]:
@@ -75,7 +75,7 @@ def records(
         one_by_one: a line's record with fields of any type, or None where it is malformed; asked where there is no
             table, and then the records are a list.
     """
-    for first, block in blocks:
+    for first, block in numbered:
         if (table := at_once(block)) is not None:
             yield table, np.arange(first, first + table.num_rows), np.empty(0, np.int64)
         else:

@@ -68,12 +68,12 @@ def _repaired_csv(reviews: list[dict[str, str]]) -> pa.Table:
 
 def _reasons(table: pa.Table) -> np.ndarray:
     """Of each row why it is left out, "" where it is not."""
-    strange = pc.or_(*(pc.match_substring_regex(table[name], f"^$|{STRANGE}") for name in ("user_id", "item_id")))
-    if not pc.any(strange).as_py():
-        return np.full(len(table), "")
+    ids = table["user_id"], table["item_id"]
     cases = {
-        "no user": pc.equal(table["user_id"], ""),
-        "no item": pc.equal(table["item_id"], ""),
-        "malformed id": strange,
+        "no user": pc.equal(ids[0], ""),
+        "no item": pc.equal(ids[1], ""),
+        "malformed id": pc.or_(*(pc.match_substring_regex(each, STRANGE) for each in ids)),
     }
+    if not any(pc.any(where).as_py() for where in cases.values()):  # nearly always
+        return np.full(len(table), "")
     return np.select([where.to_numpy() for where in cases.values()], list(cases), "")
