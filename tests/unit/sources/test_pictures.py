@@ -341,15 +341,6 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path, torn):
     assert len((tmp_path / "pictures.jsonl").read_bytes().splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    "line", ["words", "[]", "{}", '{"url": "u"}x', '{"url": "u", "image": "", "reason": "", "x": 1}']
-)
-def test_a_journal_of_somebody_else(tmp_path, line):
-    (tmp_path / "pictures.jsonl").write_text(f'{{"url": "u", "image": "", "reason": "empty"}}\n{line}\n')
-    with servers.Server({}) as server, pytest.raises(SourceError, match="pictures.jsonl:2 is damaged: remove"):
-        fetch(server, tmp_path, "a")
-
-
 def test_one_process_at_a_time(tmp_path):
     with Journal(tmp_path / "pictures.jsonl"), servers.Server({"a": A}) as server:
         with pytest.raises(SourceError, match="is in use: another process fetches pictures"):
