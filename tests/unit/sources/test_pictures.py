@@ -310,20 +310,20 @@ def test_what_may_pass_is_reported(tmp_path, monkeypatch):
 
 
 def test_a_limit_on_connections_to_a_host(tmp_path):
-    open_now, most = set(), []
-
-    async def slow(request, content):
-        open_now.add(request.path)
-        most.append(len(open_now))
-        await asyncio.sleep(0.02)
-        async for part in servers.whole(request, content):
-            yield part
-        open_now.discard(request.path)
-
-    names = "abcdefghijklmnop"
-    with servers.Server(dict.fromkeys(names, A), dict.fromkeys(names, slow)) as server:
+    names, at_once = "abcdefghijklmnop", []
+    with servers.Server(dict.fromkeys(names, A), dict.fromkeys(names, servers.slowly(at_once))) as server:
         fetch(server, tmp_path, *names, per_host=3)
-    assert 1 < max(most) <= 3
+    assert max(at_once) == 3
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    with servers.Server({"a": A}) as server:
+        (tmp_path / "file").write_text("a file")
+        with pytest.raises(SourceError, match="file cannot be written to"):
+            fetch(server, tmp_path / "file", "a")
+        (tmp_path / "images").write_text("a file")
+        with pytest.raises(SourceError, match="cannot be written to"):
+            fetch(server, tmp_path, "a")
 
 
 # --- restarts ----------------------------------------------------------------------------------------------------
