@@ -144,6 +144,22 @@ async def drip(request: Request, content: bytes) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.05)
 
 
+def slowly(at_once: list[int]) -> Answer:
+    """As it should be, after a moment. Of each answer it is noted how many were being given."""
+    now = 0
+
+    async def answer(request: Request, content: bytes) -> AsyncIterator[bytes]:
+        nonlocal now
+        now += 1
+        at_once.append(now)
+        await asyncio.sleep(0.02)
+        async for part in whole(request, content):
+            yield part
+        now -= 1
+
+    return answer
+
+
 async def silent(request: Request, content: bytes) -> AsyncIterator[bytes]:
     """Nothing, and the connection stays open."""
     await asyncio.Event().wait()

@@ -53,7 +53,8 @@ def thumbnail(content: bytes) -> bytes:
         raise NoPicture("too large") from None
     except Exception:  # noqa: BLE001  a parser fed with arbitrary bytes can raise anything: this is no picture
         raise NoPicture("a web page" if PAGE.search(content[:1024]) else "not an image") from None
-    if picture.width * picture.height > MAX_PIXELS or content.count(b"\xff\xda") > MAX_SCANS:
+    scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # a JPEG has this marker in no data
+    if picture.width * picture.height > MAX_PIXELS or scans > MAX_SCANS:
         raise NoPicture("too large")
     try:
         picture.draft(None, (SHORT, SHORT))  # a JPEG is decoded at a half, a quarter or an eighth of its size

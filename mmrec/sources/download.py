@@ -213,11 +213,11 @@ class Part:
 
     def begin(self, url: str, validator: str | None, size: int) -> None:
         """Throw away what is held, for another content comes."""
-        self.path.unlink(missing_ok=True)  # before the note of another: the two on the disk always belong together
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(b"")  # before the note, so that never is a note beside bytes of another content
         self.url, self.validator, self.size = url, validator, size
         with atomic(self.note) as path:
             path.write_text(json.dumps({"url": url, "validator": validator, "size": size}))
-        self.path.touch()
 
     def must_continue_with(self, headers: Mapping[str, str]) -> None:
         """Nothing if what the server sends begins where this ends, and is of the same content."""

@@ -27,7 +27,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = path.open("a+b", buffering=0)
+        self._file = path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.outcomes = self._read()
@@ -53,6 +53,7 @@ class Journal:
     def write(self, url: str, outcome: Outcome) -> None:
         """For good: this address will not be asked again."""
         self._file.write(json.dumps({"url": url, **asdict(outcome)}).encode() + b"\n")
+        self._file.flush()
 
     def __enter__(self) -> "Journal":
         return self

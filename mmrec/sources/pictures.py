@@ -47,15 +47,23 @@ def fetch_pictures(
     reason (timeout, server error, no connection, ...) is asked a few times now, and again in the next call.
 
     Raises:
-        SourceError: not one picture could be fetched, for passing reasons; or another process is at it.
+        SourceError: not one picture could be fetched, for passing reasons; the folder cannot be written to; or another
+            process is at it.
     """
-    with Journal(folder / "pictures.jsonl") as journal, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # image_files.MAX_PIXELS is stricter
-        for place in (folder, *(folder / "images").glob("*")):
-            remove_leftovers(place)
-        fetch = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
-    _tell(fetch)
-    found = [_best(urls, fetch.final | fetch.passing) for urls in candidates["urls"]]
+    try:
+        with Journal(folder / "pictures.jsonl") as journal, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # image_files.MAX_PIXELS is stricter
+            for place in (folder, *(folder / "images").glob("*")):
+                remove_leftovers(place)
+            fetch = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
+        _tell(fetch)
+        return _table(candidates, fetch.final | fetch.passing, folder / "pictures.csv")
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be written to: {error}") from error
+
+
+def _table(candidates: pd.DataFrame, outcomes: Mapping[str, Outcome], target: Path) -> pd.DataFrame:
+    found = [_best(urls, outcomes) for urls in candidates["urls"]]
     table = pd.DataFrame(
         {
             "item_id": candidates["item_id"].to_numpy(),
@@ -63,7 +71,7 @@ def fetch_pictures(
             "reason": [outcome.reason for outcome in found],
         }
     )
-    with atomic(folder / "pictures.csv") as path:
+    with atomic(target) as path:
         table.to_csv(path, index=False)
     return table
 
@@ -162,11 +170,8 @@ class Fetch:
             raise web.Passing("host is gone")
         try:
             content = await web.retrying()(self._content, url, host)
-        except web.Passing:
-            self._failures[host] += 1
-            raise
-        except web.Unanswered:
-            self._failures[host] = 0
+        except web.Unanswered as error:
+            self._failures[host] = self._failures[host] + 1 if isinstance(error, web.Passing) else 0
             raise
         self._failures[host] = 0
         return content

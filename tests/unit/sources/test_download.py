@@ -1,4 +1,3 @@
-import asyncio
 import hashlib
 import json
 import random
@@ -252,6 +251,22 @@ def test_a_whole_part_is_not_asked_for_again(folder, checksums):
     assert files(folder) == ["a"]
 
 
+def test_bytes_of_one_content_are_never_beside_the_note_of_another(folder, checksums, monkeypatch):
+    """Whatever step of starting anew is the last one."""
+    part = Part(folder / "a")
+    part.begin("http://old", '"old"', 10)
+    part.path.write_bytes(b"old bytes")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmrec.sources.download.atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Part(folder / "a").begin("http://new", '"new"', 20)
+    after = Part(folder / "a")
+    assert (after.url, after.held, after.rest()) == ("http://old", 0, {})
+
+
 def test_a_damaged_note_costs_a_fetch_and_no_more(folder, checksums):
     folder.mkdir()
     (folder / ".a.part").write_bytes(OTHER[:50])
@@ -370,21 +385,10 @@ def test_a_folder_that_cannot_be_written_to(folder, checksums):
 
 
 def test_a_connection_limit(folder, checksums):
-    """With so many files, only two are asked for at a time."""
-    open_now, most = set(), []
-
-    async def slow(request, content):
-        open_now.add(request.path)
-        most.append(len(open_now))
-        await asyncio.sleep(0.02)
-        async for part in servers.whole(request, content):
-            yield part
-        open_now.discard(request.path)
-
-    names = [f"f{number}" for number in range(8)]
-    with servers.Server(dict.fromkeys(names, BYTES), dict.fromkeys(names, slow)) as server:
+    names, at_once = "abcdefghijklmnop", []
+    with servers.Server(dict.fromkeys(names, BYTES), dict.fromkeys(names, servers.slowly(at_once))) as server:
         fetch(server, folder, checksums, *names)
-    assert max(most) == 2
+    assert max(at_once) == 2
 
 
 def test_progress_has_rate_and_time_left(folder, checksums, monkeypatch, tmp_path):
