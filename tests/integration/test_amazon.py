@@ -216,7 +216,7 @@ def spoil(server: servers.Server) -> None:
         "10.jpg": servers.silent,
         "11.jpg": servers.redirect(server.url("11.jpg")),
         "12.jpg": servers.bomb(50_000_000),
-        "13.jpg": servers.redirect(f"http://127.0.0.1:{servers.closed_port()}/"),
+        "13.jpg": servers.redirect("http://127.0.0.1:1/"),
         "14.jpg": [servers.status(503)],
         "15.jpg": [servers.cut(100), servers.status(500)],
         "16.jpg": servers.redirect(server.url("moved/16.jpg")),

@@ -53,7 +53,7 @@ def shop():
 
 
 def amazon(server, **options):
-    mirrors = (f"http://127.0.0.1:{servers.closed_port()}", f"http://{server.address}/")
+    mirrors = ("http://127.0.0.1:1", f"http://{server.address}/")
     return AmazonSource(**({"kind": "amazon", "release": 2018, "category": "Soap", "mirrors": mirrors} | options))
 
 
@@ -111,7 +111,7 @@ def test_a_failed_fetch_leaves_the_folder_that_was_there(shop, places):
 
 
 def test_without_a_server_one_line_says_what_to_place_where(places):
-    source = amazon(type("Gone", (), {"address": f"127.0.0.1:{servers.closed_port()}"}))
+    source = amazon(type("Gone", (), {"address": "127.0.0.1:1"}))
     with pytest.raises(SourceError) as refusal:
         fetch(source, *places)
     assert "\n" not in str(refusal.value)
@@ -184,7 +184,7 @@ def test_a_source_is_at_hand_where_a_server_listens_or_all_files_are_there(shop,
     server, source = shop
     folder, downloads, _ = places
     assert obstacle(source, folder, downloads) is None
-    gone = amazon(type("Gone", (), {"address": f"127.0.0.1:{servers.closed_port()}"}))
+    gone = amazon(type("Gone", (), {"address": "127.0.0.1:1"}))
     write(downloads / "Soap_5.json.gz", "")
     assert obstacle(gone, folder, downloads).startswith(f"meta_Soap.json.gz is not in {downloads}, and 127.0.0.1:")
     write(downloads / "meta_Soap.json.gz", "")
