@@ -25,8 +25,10 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Precision = Literal["float32", "float16"]  # of features on disk; in memory they are float32
 InstructionSet = Literal["portable", "native"]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+Addresses = tuple[Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")], ...]
 
 
 class ConfigError(ValueError):
@@ -65,19 +67,68 @@ class DemoSource:
 class PlacedSource:
     """A data set whose files a person places in data/raw/<dataset>."""
 
-    kind: Literal["folder", "hm", "movielens"]
+    kind: Literal["folder", "hm"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pictures:
+    """How pictures are fetched from the many servers that they may lie on."""
+
+    per_host: Count = 16  # connections open to one server
+    deadline: Positive = 30.0  # seconds a request may take, from its beginning to the last byte
+    trusted: tuple[str, ...] = ()  # address:port of servers that may be asked though they are not public
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MovieLensSource:
+    """MovieLens-1M: its parts, each with the addresses that it may be fetched from, tried in order.
+
+    Without addresses a person places ml-1m/, plots.csv and posters/ in data/raw/<dataset>.
+    """
+
+    kind: Literal["movielens"]
+    ratings: Addresses = ()  # ml-1m.zip
+    plots: Addresses = ()  # metadata.pkl
+    posters: Addresses = ()  # of folders that hold images/<movie_id>.jpg
+    pictures: Pictures = Pictures()  # how posters are fetched
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        if len({bool(addresses) for addresses in (self.ratings, self.plots, self.posters)}) > 1:
+            raise ValueError("ratings, plots and posters have addresses, or none of them has")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AmazonSource:
-    """One shop of the Amazon reviews, whose two files a person places in data/raw/<dataset>."""
+    """One shop of the Amazon reviews. Without mirrors, a person places its two files in data/raw/<dataset>."""
 
     kind: Literal["amazon"]
-    release: Literal[2014]
+    release: Literal[2014, 2018, 2023]
     category: Annotated[str, Field(pattern=r"^[A-Za-z_]+$")]  # as in its files' names, such as Sports_and_Outdoors
+    mirrors: Addresses = ()  # folders on the web that hold the whole release, tried in order
+    pictures: Pictures | None = None  # fetch those that the metadata name; null: none
+
+    @model_validator(mode="after")
+    def _pictures_are_fetched(self) -> Self:
+        if self.pictures is not None and not self.mirrors:
+            raise ValueError("pictures are fetched by the stage that fetches the files: give mirrors")
+        return self
 
 
-Source = Annotated[DemoSource | PlacedSource | AmazonSource, Field(discriminator="kind")]
+Source = Annotated[DemoSource | PlacedSource | MovieLensSource | AmazonSource, Field(discriminator="kind")]
+
+
+def addresses(source: Source) -> tuple[str, ...]:
+    """Where on the web the raw files of `source` are; empty if nowhere."""
+    if isinstance(source, MovieLensSource):
+        return source.ratings + source.plots + source.posters
+    return source.mirrors if isinstance(source, AmazonSource) else ()
+
+
+def is_fetched(source: Source) -> bool:
+    """Does a stage make the raw files, or fetch them? Else a person places them."""
+    return isinstance(source, DemoSource) or bool(addresses(source))
 
 
 # --- encoders ----------------------------------------------------------------------------------------------------
@@ -92,6 +143,7 @@ class VGG16:
     weights: str | None = None  # a local .safetensors file; none: torchvision's IMAGENET1K_V1
     sha256: str | None = None  # of that file
     batch_size: Count = 32
+    stored: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -100,6 +152,7 @@ class EfficientNetLite0:
 
     kind: Literal["efficientnet_lite0"]
     batch_size: Count = 32
+    stored: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -114,6 +167,7 @@ class BERT:
     path: str | None = None
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
     batch_size: Count = 64
+    stored: Precision = "float32"
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -350,7 +404,8 @@ class Statistics:
 
     users: Count
     items: Count
-    interactions: Count
+    interactions: Count | None = None  # not published
+    on_mismatch: Literal["raise", "warn"] = "raise"  # warn: for releases that change after they are published of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -373,7 +428,7 @@ class Dataset:
     image: Name | None  # an encoder; null: the stream is off
     text: Name | None
     category: bool
-    expected: Statistics | None = None  # what must come out of the filter
+    expected: Statistics | None = None  # what is to come out of the filter
     groups: Annotated[tuple[Name, ...], AfterValidator(_different)] = ("main",)
     seeds: Seeds | None = None  # instead of `seeds`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
@@ -618,6 +673,10 @@ class Paths:
         """As the provider ships it; never written to, except by the stage that makes or fetches it."""
         return self.work / "data" / "raw" / dataset
 
+    def downloads(self, dataset: str) -> Path:
+        """What has been fetched of a data set so far, and where a person without internet places it."""
+        return self.work / "data" / "downloads" / dataset
+
     def interim(self, dataset: str) -> Path:
         """Tables every source is turned into: interactions.parquet, items.parquet, quality.json."""
         return self.work / "data" / "interim" / dataset
@@ -645,6 +704,11 @@ class Paths:
     def archive(self, dataset: str) -> Path:
         """Finished runs of a data set, committed; see `mmrec.archive`."""
         return self.reports(dataset) / "runs"
+
+    @property
+    def checksums(self) -> Path:
+        """SHA-256 and size of every file that was ever fetched, committed."""
+        return self.root / "checksums.json"
 
     @property
     def runs(self) -> Path:

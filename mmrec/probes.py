@@ -13,6 +13,7 @@ from mmrec.features.store import Features, standardise
 from mmrec.sequences import Sequences
 
 SHUFFLES = 200  # pairings at random, for the interval of chance
+PAIRS = 50_000  # consecutive ones, at most: rows of 4096 numbers each, held twice, and paired anew 200 times
 SEED = 20240527
 
 
@@ -38,13 +39,13 @@ def example_items(encoded: dict[str, Features], count: int) -> list[int]:
 
 
 def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -> pd.DataFrame:
-    """Are consecutive choices more alike than chance? Training parts only.
+    """Are consecutive choices more alike than chance? Training parts only; of many pairs, PAIRS drawn by lot.
 
     Chance: the same first and second choices, paired at random. So what is merely popular cannot look like taste.
 
     Returns:
         A row a modality: mean cosine of consecutive pairs; mean, 2.5 % and 97.5 % points of the random pairings;
-        excess = difference of the means; pairs where both items have the modality.
+        excess = difference of the means; pairs looked at, in which both items have the modality.
     """
     items = sequences.training_items()
     owner = torch.repeat_interleave((sequences.train_end - sequences.offsets[:-1]).clamp(min=0))
@@ -54,7 +55,9 @@ def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -
     rows = []
     for modality, features in encoded.items():
         directions = _directions(features)
-        both = features.mask[first] & features.mask[second]
+        both = (features.mask[first] & features.mask[second]).nonzero().squeeze(1)
+        if len(both) > PAIRS:
+            both = both[torch.randperm(len(both), generator=generator)[:PAIRS]]
         left, right = directions[first[both]], directions[second[both]]
         observed = (left * right).sum(1).mean().item()
         chance = [
@@ -63,6 +66,6 @@ def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -
         ]
         low, high = np.quantile(chance, [0.025, 0.975])
         mean = float(np.mean(chance))
-        rows.append((modality, observed, mean, low, high, observed - mean, int(both.sum())))
+        rows.append((modality, observed, mean, low, high, observed - mean, len(both)))
     columns = ["modality", "consecutive", "chance", "chance_low", "chance_high", "excess", "pairs"]
     return pd.DataFrame(rows, columns=columns)

@@ -7,6 +7,7 @@ goes to the file that `MMREC_PROGRESS` names (the pipeline's runner shows it), e
 import os
 import sys
 import time
+from collections.abc import Callable
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -20,14 +21,23 @@ def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def megabytes(count: float) -> str:
+    """Of a number of bytes."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def _number(count: float) -> str:
+    return str(count) if isinstance(count, int) else f"{count:.3g}"
+
+
 class Progress:
     """Counts towards a total; reports at most every few seconds, and once at the end.
 
-    `done` is what an earlier run left finished: it counts as done, but not towards the rate.
+    `done` is what an earlier run left finished: it counts as done, but not towards the rate. `show` writes an amount.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label, self.total, self.done = label, total, done
+    def __init__(self, label: str, total: int, done: int = 0, show: Callable[[float], str] = _number) -> None:
+        self.label, self.total, self.done, self.show = label, total, done, show
         self._skipped = done
         self._start = self._reported = time.monotonic()
 
@@ -43,7 +53,7 @@ class Progress:
         rate = (self.done - self._skipped) / max(seconds, 1e-9)
         left = self.total - self.done
         ending = f"{_clock(left / rate)} left" if left > 0 else f"in {_clock(seconds)}"
-        return f"{self.label}: {self.done}/{self.total}, {rate:.3g}/s, {ending}"
+        return f"{self.label}: {self.show(self.done)}/{self.show(self.total)}, {self.show(rate)}/s, {ending}"
 
 
 def _clock(seconds: float) -> str:

@@ -26,7 +26,7 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from mmrec.config import Config, Modality
+from mmrec.config import Config, Encoder, Modality
 from mmrec.features import FeatureError, image, text
 from mmrec.features.category import multi_hot
 from mmrec.features.store import Features, by_item
@@ -70,13 +70,15 @@ def build_features(
     if spec.image is not None:
         encoder = image.build(config.encoders[spec.image], root, device)
         paths = [images / path if isinstance(path, str) and path else None for path in items["image"]]
-        rows, present, misses = extract_images(encoder, paths, cache)
-        features["image"] = by_item(rows, present, _meta(encoder.identity, present, misses))
+        matrix, mask, misses = extract_images(encoder, paths, cache)
+        meta = _meta(encoder.identity, mask[1:], misses) | _stored(config.encoders[spec.image])
+        features["image"] = Features(matrix, mask, meta)
     if spec.text is not None:
         encoder = text.build(config.encoders[spec.text], root, device)
         texts = [body.strip() or title.strip() for body, title in zip(items["text"], items["title"], strict=True)]
-        rows, present, misses = extract_texts(encoder, texts, cache)
-        features["text"] = by_item(rows, present, _meta(encoder.identity, present, misses))
+        matrix, mask, misses = extract_texts(encoder, texts, cache)
+        meta = _meta(encoder.identity, mask[1:], misses) | _stored(config.encoders[spec.text])
+        features["text"] = Features(matrix, mask, meta)
     if spec.category:
         rows, vocabulary = multi_hot(list(items["categories"]))
         present = rows.any(1)
@@ -95,19 +97,25 @@ def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str
     return {"encoder": identity, "counts": counts}
 
 
+def _stored(encoder: Encoder) -> dict[str, str]:
+    """What `store.save` is to know: nothing of single precision, which is the usual one."""
+    return {} if encoder.stored == "float32" else {"stored": encoder.stored}
+
+
 def extract_images(
     encoder: image.ImageEncoder, paths: Sequence[Path | None], cache: Path
 ) -> tuple[Tensor, Tensor, Misses]:
     """Encode pictures; each distinct file is decoded and encoded once.
 
     Returns:
-        Matrix (n, d) float32 with zeros where there is no picture; presence (n,) bool; and, for paths whose picture
-        cannot be had, reason -> rows. A row whose path is None is absent, not missed.
+        Matrix (n + 1, d) float32, where path i has row i + 1, with zeros in row 0 (padding) and where there is no
+        picture; who has one, (n + 1,) bool; and, for paths whose picture cannot be had, reason -> rows. A row whose
+        path is None is absent, not missed.
     """
     rows: dict[str, list[int]] = {}
     source: dict[str, Path] = {}
     lost = []
-    for row, path in enumerate(paths):
+    for row, path in enumerate(paths, start=1):
         if path is None:
             continue
         try:
@@ -122,16 +130,16 @@ def extract_images(
         shards = _encode(
             encoder, sorted(rows), lambda unit: decode(source[unit], encoder.prepare), torch.stack, cache, "images"
         )
-        matrix, present, misses = _join(shards, rows, len(paths), encoder.dim)
+        matrix, mask, misses = _join(shards, rows, len(paths), encoder.dim)
     if lost:
         misses["no such file"] = lost
-    return matrix, present, misses
+    return matrix, mask, misses
 
 
 def extract_texts(encoder: text.TextEncoder, texts: Sequence[str], cache: Path) -> tuple[Tensor, Tensor, Misses]:
     """Encode texts, each distinct one once. An empty text is absent. Returns what `extract_images` does."""
     rows: dict[str, list[int]] = {}
-    for row, one in enumerate(texts):
+    for row, one in enumerate(texts, start=1):
         if one.strip():
             rows.setdefault(one, []).append(row)
     units = sorted(rows, key=lambda one: (len(one), one))  # neighbours of equal length: little padding
@@ -162,7 +170,8 @@ Shard = tuple[list[str], Tensor, Tensor]  # units (m,), vectors (m, d) float32, 
 
 
 def _join(shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: int) -> tuple[Tensor, Tensor, Misses]:
-    matrix, present = torch.zeros(count, dim), torch.zeros(count, dtype=torch.bool)
+    # With the row of padding from the start: to put it in front later would hold the matrix twice.
+    matrix, mask = torch.zeros(1 + count, dim), torch.zeros(1 + count, dtype=torch.bool)
     misses: Misses = {}
     for units, vectors, problems in shards:
         for unit, vector, problem in zip(units, vectors, problems.tolist(), strict=True):
@@ -170,8 +179,8 @@ def _join(shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: 
                 misses.setdefault(REASONS[problem], []).extend(rows[unit])
             else:
                 matrix[rows[unit]] = vector
-                present[rows[unit]] = True
-    return matrix, present, {reason: sorted(missed) for reason, missed in sorted(misses.items())}
+                mask[rows[unit]] = True
+    return matrix, mask, {reason: sorted(missed) for reason, missed in sorted(misses.items())}
 
 
 def _encode(

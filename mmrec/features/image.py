@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_Weights, vgg16
 
 from mmrec.config import VGG16, EfficientNetLite0
 from mmrec.features import FeatureError, weights
+from mmrec.sources.decoding import to_rgb
 
 SIZE = 224
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth
@@ -55,25 +56,6 @@ CENTRED = Preprocessing(
     mean=(127.0, 127.0, 127.0),
     std=(128.0, 128.0, 128.0),
 )
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it: upright, 8-bit RGB, transparency on white."""
-    picture = _upright(picture)
-    if picture.mode.startswith("I;16"):  # PIL would clip 16-bit grey at 255
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # a broken EXIF block raises anything, and says nothing about the pixels
-        return picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,33 +3,48 @@
 from pathlib import Path
 
 from mmrec import config
-from mmrec.sources import amazon, demo, hm, movielens
+from mmrec.sources import amazon, demo, hm, movielens, remote
 from mmrec.sources import folder as own
 from mmrec.sources.interim import quality_table, read_items, write
 from mmrec.sources.rows import SourceError
 from mmrec.sources.tables import Tables
 
-__all__ = ["SourceError", "Tables", "fetch", "images", "quality_table", "read", "read_items", "write"]
+__all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read, "movielens": movielens.read}
-AMAZON = {2014: amazon.read}  # by release
 PLACED = {  # what a person places
-    "amazon": "reviews_<category>_5.json.gz and meta_<category>.json.gz",
+    "amazon": "its reviews and its metadata, as the provider names them,",
     "folder": "interactions.csv, items.csv and images/",
     "hm": "transactions_train.csv, articles.csv and images/",
     "movielens": "ml-1m/, plots.csv and posters/",
 }
 
 
-def fetch(source: config.Source, folder: Path) -> None:
+def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path) -> None:
     """Make the raw files of `source` in `folder`, in place of whatever is there.
 
+    Args:
+        downloads: where what comes from the web is kept, and an interrupted fetch goes on.
+        checksums: the record of what came; see `download`.
+
     Raises:
-        SourceError: nothing can make them; a person places them.
+        SourceError: nothing can make or fetch them: a person places them; or fetching failed.
     """
-    if not isinstance(source, config.DemoSource):
+    if not config.is_fetched(source):
         raise SourceError(f"a data set of kind {source.kind} is not fetched: place {PLACED[source.kind]} in {folder}")
-    demo.fetch(source, folder)
+    if isinstance(source, config.DemoSource):
+        demo.fetch(source, folder)
+    else:
+        remote.fetch(source, folder, downloads, checksums)
+
+
+def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None:
+    """Why the raw files of `source` cannot be had on this machine, as one line; None if they can."""
+    if isinstance(source, config.DemoSource):
+        return None
+    if config.is_fetched(source):
+        return remote.obstacle(source, folder, downloads)
+    return None if folder.exists() else f"nobody has placed {PLACED[source.kind]} in {folder}"
 
 
 def read(source: config.Source, folder: Path) -> Tables:
@@ -39,7 +54,7 @@ def read(source: config.Source, folder: Path) -> Tables:
         SourceError: a file is missing or cannot be used; the message names it, the line, and what to do.
     """
     if isinstance(source, config.AmazonSource):
-        return AMAZON[source.release](folder, source.category)
+        return amazon.read(folder, source.release, source.category)
     return READERS[source.kind](folder)
 
 

@@ -1,10 +1,10 @@
-"""`python -m mmrec.sources fetch DATASET` makes raw files; `... available` lists the data sets that can be run here."""
+"""`python -m mmrec.sources fetch DATASET` makes or fetches raw files; `... available` lists what can be run here."""
 
 import argparse
 import sys
 
 from mmrec import config
-from mmrec.sources import SourceError, fetch
+from mmrec.sources import SourceError, fetch, obstacle
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -12,23 +12,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mmrec.sources", description="Raw files of a data set.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="make them in data/raw/DATASET").add_argument("dataset", metavar="DATASET")
-    commands.add_parser("available", help="data sets whose raw files are there or can be made")
+    commands.add_parser("available", help="data sets whose raw files are there, or can be made or fetched")
     chosen = parser.parse_args(arguments)
     try:
         paths, settings = config.project()
         if chosen.command == "available":
-            print("\n".join(name for name in settings.datasets if _available(settings, paths, name)))
+            _list_available(settings, paths)
             return
         if chosen.dataset not in settings.datasets:
             known = ", ".join(settings.datasets)
             raise config.ConfigError(f"params.yaml has no data set {chosen.dataset!r}; one of {known}")
-        fetch(settings.datasets[chosen.dataset].source, paths.raw(chosen.dataset))
+        folders = paths.raw(chosen.dataset), paths.downloads(chosen.dataset)
+        fetch(settings.datasets[chosen.dataset].source, *folders, paths.checksums)
     except (config.ConfigError, SourceError) as error:
         sys.exit(str(error))
 
 
-def _available(settings: config.Config, paths: config.Paths, name: str) -> bool:
-    return isinstance(settings.datasets[name].source, config.DemoSource) or paths.raw(name).exists()
+def _list_available(settings: config.Config, paths: config.Paths) -> None:
+    """Names to stdout; to stderr, a line for each data set that is left out."""
+    for name, about in settings.datasets.items():
+        if reason := obstacle(about.source, paths.raw(name), paths.downloads(name)):
+            print(f"{name} is left out: {reason}", file=sys.stderr)
+        else:
+            print(name)
 
 
 if __name__ == "__main__":

@@ -52,11 +52,14 @@ def quality_table(quality: dict) -> pd.DataFrame:
     rows += _reasons("images", images["unusable"], quality["examples"]["images"])
     without = [name for name in ("metadata", "text", "categories") if name in quality]
     rows += [("items", f"without {name}", quality[name]["empty"], "") for name in without]
+    examples = quality["examples"].get("fields", {})
+    rows += [("items", what, count, _few(examples[what])) for what, count in quality.get("fields", {}).items()]
     return pd.DataFrame(rows, columns=["table", "what", "rows", "for example"])
 
 
 def _reasons(table: str, counts: dict[str, int], examples: dict[str, list[str]]) -> list[tuple]:
-    return [
-        (table, f"left out: {reason}", count, ", ".join(examples.get(reason, [])[:2]))
-        for reason, count in counts.items()
-    ]
+    return [(table, f"left out: {reason}", count, _few(examples.get(reason, []))) for reason, count in counts.items()]
+
+
+def _few(places: list[str]) -> str:
+    return ", ".join(places[:2])

@@ -3,15 +3,25 @@
 ml-1m/ratings.dat, ml-1m/movies.dat   as GroupLens ships them: fields between `::`, Latin-1
 plots.csv                             movie_id, plot (UTF-8)
 posters/<movie_id>.jpg
+
+`unpack` makes the tables of the files that can be fetched; `candidates` says where the posters are.
 """
 
+import csv
+import pickle
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mmrec.sources.rows import Rows, read_csv, read_separated
+from mmrec.sources.archives import extract
+from mmrec.sources.rows import Rows, SourceError, read_csv, read_separated
 from mmrec.sources.tables import Tables, clean, unique_ids
+
+RATINGS, PLOTS = "ml-1m.zip", "metadata.pkl"  # as they are fetched
+TABLES = ("ml-1m/ratings.dat", "ml-1m/movies.dat")
 
 
 def read(folder: Path) -> Tables:
@@ -23,12 +33,16 @@ def read(folder: Path) -> Tables:
         SourceError: a file is missing, empty or unreadable, or a film is listed twice.
     """
     ratings = read_separated(folder / "ml-1m" / "ratings.dat", ["user_id", "item_id", "rating", "timestamp"], "::")
-    movies = read_separated(folder / "ml-1m" / "movies.dat", ["item_id", "title", "genres"], "::")
+    movies = _movies(folder)
     plots = _plots(folder / "plots.csv", movies.frame["item_id"])
     tables = clean(ratings, _films(movies, plots), folder / "posters")
     tables.quality["plots"] = plots.account()
     tables.quality["examples"]["plots"] = plots.examples()
     return tables
+
+
+def _movies(folder: Path) -> Rows:
+    return read_separated(folder / "ml-1m" / "movies.dat", ["item_id", "title", "genres"], "::")
 
 
 def _plots(path: Path, known: pd.Series) -> Rows:
@@ -50,3 +64,45 @@ def _films(movies: Rows, plots: Rows) -> Rows:
             image=frame["item_id"] + ".jpg",
         ),
     )
+
+
+# --- what is fetched ---------------------------------------------------------------------------------------------
+
+
+def unpack(downloads: Path, folder: Path) -> None:
+    """Write ml-1m/ and plots.csv to `folder`, from the two files that were fetched to `downloads`.
+
+    Raises:
+        SourceError: one of them is damaged, or does not hold what it should.
+    """
+    extract(downloads / RATINGS, TABLES, folder)
+    _write_plots(downloads / PLOTS, folder / "plots.csv")
+
+
+def candidates(folder: Path, mirrors: Sequence[str]) -> pd.DataFrame:
+    """Addresses of the posters: item_id, urls (list of str); a row for each film of the table in `folder`."""
+    films = _movies(folder).frame["item_id"]
+    urls = [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in mirrors] for film in films]
+    return pd.DataFrame({"item_id": films, "urls": urls})
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Numbers, strings, lists and dicts need no name of any module; whatever else a pickle may build is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _write_plots(pickled: Path, path: Path) -> None:
+    """A list of ((movie_id, title, imdb_id), fields), of which `Plot` is one, to CSV. "N/A" is no plot."""
+    try:
+        with pickled.open("rb") as file:
+            films = _PlainUnpickler(file).load()
+        rows = [(int(movie_id), imdb_id, fields["Plot"]) for (movie_id, _, imdb_id), fields in films]
+    except Exception as error:  # of arbitrary bytes pickle raises nearly anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SourceError(f"{pickled.name} does not hold the plots ({reason}): fetch the file again") from None
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["movie_id", "imdb_id", "plot"])
+        writer.writerows((movie_id, imdb_id, "" if plot == "N/A" else plot) for movie_id, imdb_id, plot in rows)

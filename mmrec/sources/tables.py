@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from mmrec.sources.image_files import normalise, problems
 from mmrec.sources.rows import EXAMPLES, Rows, SourceError
@@ -33,7 +34,8 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     """Raw rows to `Tables`, every row that is left out counted under one reason, the first that applies.
 
     Args:
-        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise).
+        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise;
+            or int64: seconds from 1970 to the year 9999, 0 for none).
         items: item_id, title, text, image (str, "" if none), categories (list of str).
         images: the folder that `image` is relative to.
 
@@ -60,7 +62,7 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
 
 
 def _clean_items(rows: Rows) -> Rows:
-    text = {name: rows.frame[name].str.strip() for name in ("item_id", "title", "text", "image")}
+    text = {name: _stripped(rows.frame[name]) for name in ("item_id", "title", "text", "image")}
     rows = Rows(rows.file, rows.frame.assign(**text), rows.dropped)
     rows = rows.drop(rows.frame["item_id"] == "", "no item").require()
     unique_ids(rows, "item_id")
@@ -80,17 +82,41 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     """Keeps a user's first interaction with an item: in time, and among equal times in the file."""
     frame = rows.frame
     frame = frame.assign(
-        user_id=frame["user_id"].str.strip(),
-        item_id=frame["item_id"].str.strip(),
-        timestamp=seconds(frame["timestamp"]),
+        user_id=_stripped(frame["user_id"]),
+        item_id=_stripped(frame["item_id"]),
+        timestamp=frame["timestamp"] if frame["timestamp"].dtype == np.int64 else seconds(frame["timestamp"]),
     )
     rows = Rows(rows.file, frame, rows.dropped)
     rows = rows.drop(rows.frame["user_id"] == "", "no user")
     rows = rows.drop(rows.frame["item_id"] == "", "no item")
     rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
     rows = rows.drop(~rows.frame["item_id"].isin(known_items), "unknown item")
-    repeat = rows.frame.sort_values("timestamp", kind="stable").duplicated(["user_id", "item_id"])
-    return rows.drop(repeat.reindex(rows.frame.index), "repeat").require()
+    return rows.drop(_repeats(rows.frame), "repeat").require()
+
+
+def _stripped(text: pd.Series) -> pd.Series:
+    """Without blanks around it; the same column where there are none, for there may be gigabytes of it."""
+    stripped = text.str.strip()
+    if not stripped.equals(text):
+        return stripped
+    del stripped
+    pa.default_memory_pool().release_unused()  # else what is freed stays with the process
+    return text
+
+
+def _repeats(interactions: pd.DataFrame) -> np.ndarray:
+    """Which rows are not a user's first interaction with an item."""
+    # As numbers: to look for pairs of texts takes several times the memory.
+    pairs, _ = pd.factorize(interactions["user_id"])
+    items, item_ids = pd.factorize(interactions["item_id"])
+    pairs *= len(item_ids)
+    pairs += items
+    del items
+    is_repeat = pd.Series(pairs).duplicated(keep=False).to_numpy(copy=True)
+    several = np.flatnonzero(is_repeat)
+    several = several[np.argsort(interactions["timestamp"].to_numpy()[several], kind="stable")]
+    is_repeat[several] = pd.Series(pairs[several]).duplicated()
+    return is_repeat
 
 
 def seconds(text: pd.Series) -> pd.Series:

@@ -75,10 +75,10 @@ def test_deps_name_the_notebook(name):
     assert f"notebooks/{notebook}.ipynb" in STAGES[name]["deps"]
 
 
-def test_fetched_data_sets_are_those_that_the_project_makes():
+def test_fetched_data_sets_are_those_that_no_person_places():
     settings = config.load(ROOT / "params.yaml")
-    made = [name for name, dataset in settings.datasets.items() if isinstance(dataset.source, config.DemoSource)]
-    assert PIPELINE["vars"][0]["fetched"] == made
+    fetched = [name for name, dataset in settings.datasets.items() if config.is_fetched(dataset.source)]
+    assert PIPELINE["vars"][0]["fetched"] == fetched
 
 
 def test_ablated_data_sets_are_those_with_more_than_the_main_group():

@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from mmrec.files import atomic, sha256
+from mmrec import files
+from mmrec.files import atomic, replacing, sha256
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -38,3 +39,33 @@ def test_what_a_killed_writer_left_beside_does_not_matter(tmp_path):
 def test_sha256_is_of_the_content(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_folder_is_replaced_when_the_block_ends(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    for content in ("first", "second"):
+        with replacing(folder) as partial:
+            (partial / content).touch()
+            assert not (folder / content).exists()
+        assert [path.name for path in folder.iterdir()] == [content]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_a_failed_block_leaves_the_folder_that_was_there(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    with pytest.raises(RuntimeError), replacing(tmp_path / "folder") as partial:
+        (partial / "half").touch()
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old"]
+    with replacing(tmp_path / "folder") as partial:  # nothing is left of the half
+        assert list(partial.iterdir()) == []
+
+
+def test_a_folder_is_never_half_removed(tmp_path, monkeypatch):
+    removed = []
+    monkeypatch.setattr(files.shutil, "rmtree", lambda path, **_: removed.append(path.name))
+    (tmp_path / "folder").mkdir()
+    with replacing(tmp_path / "folder"):
+        pass
+    assert set(removed) == {"folder.partial", "folder.old"}

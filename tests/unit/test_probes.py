@@ -58,3 +58,14 @@ def test_pairs_do_not_cross_users_and_need_both_items_to_have_the_modality():
     found = features([[1.0], [2], [3], [4]], missing=(3,))
     (row,) = probes.consecutive_similarity(sequences_of([1, 2, 3], [4, 1], n_items=4), {"x": found}).itertuples()
     assert row.pairs == 2  # 1-2 and 4-1; not 2-3 (3 lacks it), not 3-4 (another user)
+
+
+def test_of_many_pairs_some_are_drawn(monkeypatch):
+    look = features([[float(item % 2), 1.0 - item % 2] for item in range(1, 41)])
+    users = [[item, item + 2, item + 4, item + 6] for item in range(1, 35)]
+    whole, part = [], []
+    for table, limit in ((whole, 10**6), (part, 20)):
+        monkeypatch.setattr(probes, "PAIRS", limit)
+        table += probes.consecutive_similarity(sequences_of(*users, n_items=40), {"image": look}).itertuples()
+    assert (whole[0].pairs, part[0].pairs) == (102, 20)
+    assert [part[0].consecutive, whole[0].consecutive] == pytest.approx([1, 1])

@@ -11,12 +11,12 @@ categories.
 """
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from mmrec.config import DemoSource
+from mmrec.files import replacing
 from mmrec.sources.demo import pictures, words
 from mmrec.sources.demo.catalogue import Catalogue, draw_catalogue, stream
 from mmrec.sources.demo.shoppers import interactions
@@ -30,19 +30,12 @@ TRUNCATED_IMAGES = 1  # pictures whose file ends half-way: the header is fine, o
 
 def fetch(source: DemoSource, folder: Path) -> None:
     """Write interactions.csv, items.csv and images/ to `folder`, replacing it as a whole once all is written."""
-    partial, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
     shop = draw_catalogue(source)
     pictured = ~_missing(source, "picture")
-    _write_interactions(source, shop, partial / "interactions.csv")
-    _write_items(source, shop, pictured, partial / "items.csv")
-    _write_pictures(source, shop, pictured, partial / "images")
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing(folder) as partial:
+        _write_interactions(source, shop, partial / "interactions.csv")
+        _write_items(source, shop, pictured, partial / "items.csv")
+        _write_pictures(source, shop, pictured, partial / "images")
 
 
 def shown(source: DemoSource) -> np.ndarray:
@@ -91,6 +84,7 @@ def _write_items(source: DemoSource, shop: Catalogue, pictured: np.ndarray, path
 
 
 def _write_pictures(source: DemoSource, shop: Catalogue, pictured: np.ndarray, folder: Path) -> None:
+    folder.mkdir()
     for item in np.flatnonzero(pictured):
         picture = pictures.draw(shop.look[item], shop.look_jitter[item])
         picture.save(folder / _file_name(item), format="PNG", compress_level=6)

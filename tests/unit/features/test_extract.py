@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
-from mmrec.features import FeatureError, extract, image
+from mmrec.features import FeatureError, extract, image, store
 
 CPU = torch.device("cpu")
 
@@ -98,13 +99,27 @@ def shards(cache):
     return sorted(cache.glob("*/*.safetensors"))
 
 
+def images(encoder, paths, cache):
+    """What is extracted, without the row of padding; misses counted from 0 as well."""
+    return _of_items(*extract.extract_images(encoder, paths, cache))
+
+
+def texts_of(encoder, texts, cache):
+    return _of_items(*extract.extract_texts(encoder, texts, cache))
+
+
+def _of_items(matrix, mask, misses):
+    assert not matrix[0].any() and not mask[0]
+    return matrix[1:], mask[1:], {reason: [row - 1 for row in rows] for reason, rows in misses.items()}
+
+
 # --- joining -----------------------------------------------------------------------------------------------------
 
 
 def test_rows_follow_their_item_whatever_the_order(pictures, tmp_path):
     order = np.random.default_rng(0).permutation(len(pictures))
-    straight, present, _ = extract.extract_images(averaging(), pictures, tmp_path / "a")
-    permuted, _, _ = extract.extract_images(averaging(), [pictures[i] for i in order], tmp_path / "b")
+    straight, present, _ = images(averaging(), pictures, tmp_path / "a")
+    permuted, _, _ = images(averaging(), [pictures[i] for i in order], tmp_path / "b")
     assert present.all()
     assert len(straight.unique(dim=0)) == len(pictures)
     assert torch.equal(permuted, straight[torch.from_numpy(order)])
@@ -113,32 +128,32 @@ def test_rows_follow_their_item_whatever_the_order(pictures, tmp_path):
 def test_texts_follow_their_item_whatever_the_order(cache, tmp_path):
     texts = ["banana", "a", "", "bread", "aa", "salad"]
     encoder, other = Letters(), Letters()
-    found, present, misses = extract.extract_texts(encoder, texts, cache)
+    found, present, misses = texts_of(encoder, texts, cache)
     assert found.tolist() == [[6, 3], [1, 1], [0, 0], [5, 1], [2, 2], [5, 2]]
     assert present.tolist() == [True, True, False, True, True, True]
     assert misses == {}
-    permuted, _, _ = extract.extract_texts(other, texts[::-1], tmp_path / "b")
+    permuted, _, _ = texts_of(other, texts[::-1], tmp_path / "b")
     assert torch.equal(permuted, found.flip(0))
     assert encoder.seen == other.seen  # in the same company, so that a real encoder gives the same bits
 
 
 def test_row_is_the_encoders_answer_to_that_picture(pictures, cache):
-    matrix, _, _ = extract.extract_images(averaging(), pictures[7:8], cache)
+    matrix, _, _ = images(averaging(), pictures[7:8], cache)
     batch = small(Image.open(pictures[7]))[None]
     assert torch.equal(matrix, averaging()(batch))
 
 
 def test_no_path_is_absent_and_not_missed(pictures, cache):
-    matrix, present, misses = extract.extract_images(averaging(), [None, pictures[0], None], cache)
+    matrix, present, misses = images(averaging(), [None, pictures[0], None], cache)
     assert present.tolist() == [False, True, False]
     assert matrix[[0, 2]].tolist() == [[0, 0, 0]] * 2
     assert misses == {}
 
 
 def test_nothing_to_do(cache):
-    matrix, present, misses = extract.extract_images(averaging(), [None, None], cache)
+    matrix, present, misses = images(averaging(), [None, None], cache)
     assert matrix.shape == (2, 3) and not present.any() and misses == {}
-    assert extract.extract_texts(Letters(), [], cache)[0].shape == (0, 2)
+    assert texts_of(Letters(), [], cache)[0].shape == (0, 2)
 
 
 # --- once each ---------------------------------------------------------------------------------------------------
@@ -148,7 +163,7 @@ def test_equal_bytes_are_encoded_once(pictures, cache, tmp_path):
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(pictures[0].read_bytes())
     encoder = averaging()
-    matrix, present, _ = extract.extract_images(encoder, [pictures[0], pictures[1], copy, pictures[0]], cache)
+    matrix, present, _ = images(encoder, [pictures[0], pictures[1], copy, pictures[0]], cache)
     assert sum(encoder.network.batches) == 2
     assert present.all()
     assert torch.equal(matrix[0], matrix[2]) and torch.equal(matrix[0], matrix[3])
@@ -156,14 +171,14 @@ def test_equal_bytes_are_encoded_once(pictures, cache, tmp_path):
 
 def test_equal_texts_are_encoded_once(cache):
     encoder = Letters()
-    extract.extract_texts(encoder, ["banana", "bread", "banana"], cache)
+    texts_of(encoder, ["banana", "bread", "banana"], cache)
     assert sorted(encoder.seen) == ["banana", "bread"]
 
 
 def test_every_picture_is_decoded_once(pictures, cache, monkeypatch):
     opened = []
     monkeypatch.setattr(extract.Image, "open", lambda file, really=Image.open: opened.append(1) or really(file))
-    extract.extract_images(averaging(), pictures, cache)
+    images(averaging(), pictures, cache)
     assert len(opened) == len(pictures)
 
 
@@ -173,7 +188,7 @@ def test_few_pictures_in_memory(pictures, cache, monkeypatch):
     prepare = lambda picture: decoded.append(1) or small(picture)  # noqa: E731
     encoder = dataclasses.replace(averaging(), prepare=prepare)
     encoder.network.register_forward_pre_hook(lambda *_: most.append(len(decoded) - sum(encoder.network.batches)))
-    extract.extract_images(encoder, pictures, cache)
+    images(encoder, pictures, cache)
     assert 2 <= max(most) <= (extract.BATCHES_AHEAD + 1) * encoder.batch_size
 
 
@@ -182,39 +197,39 @@ def test_few_pictures_in_memory(pictures, cache, monkeypatch):
 
 @pytest.mark.parametrize("lives", [0, 3, 8, 11, 19])
 def test_a_killed_run_continues_and_ends_with_the_same_bits(pictures, cache, tmp_path, lives):
-    expected, _, _ = extract.extract_images(averaging(), pictures, tmp_path / "uninterrupted")
+    expected, _, _ = images(averaging(), pictures, tmp_path / "uninterrupted")
     with pytest.raises(Killed):
-        extract.extract_images(averaging(lives), pictures, cache)
+        images(averaging(lives), pictures, cache)
     again = averaging()
-    found, present, _ = extract.extract_images(again, pictures, cache)
+    found, present, _ = images(again, pictures, cache)
     assert torch.equal(found, expected) and present.all()
     finished_shards = lives // extract.BATCHES_PER_SHARD
     assert len(again.network.batches) == 20 - finished_shards * extract.BATCHES_PER_SHARD
     last = averaging()
-    assert torch.equal(extract.extract_images(last, pictures, cache)[0], expected)
+    assert torch.equal(images(last, pictures, cache)[0], expected)
     assert last.network.batches == []
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut short", "one bit"])
 def test_a_damaged_shard_is_computed_again(pictures, cache, damage):
-    expected, _, _ = extract.extract_images(averaging(), pictures, cache)
+    expected, _, _ = images(averaging(), pictures, cache)
     assert len(shards(cache)) == 3
     victim = max(shards(cache), key=lambda path: path.stat().st_size)
     data = bytearray(victim.read_bytes())
     data[-40] ^= 1
     victim.write_bytes({"empty": b"", "cut short": data[:-9], "one bit": data}[damage])
     again = averaging()
-    assert torch.equal(extract.extract_images(again, pictures, cache)[0], expected)
+    assert torch.equal(images(again, pictures, cache)[0], expected)
     assert len(again.network.batches) == extract.BATCHES_PER_SHARD
     last = averaging()
-    extract.extract_images(last, pictures, cache)
+    images(last, pictures, cache)
     assert last.network.batches == []
 
 
 def test_another_encoder_has_its_own_shards(pictures, cache):
-    extract.extract_images(averaging(), pictures, cache)
+    images(averaging(), pictures, cache)
     other = averaging(name="other")
-    extract.extract_images(other, pictures, cache)
+    images(other, pictures, cache)
     assert len(other.network.batches) == 20
 
 
@@ -229,32 +244,32 @@ ARITHMETIC = {
 
 @pytest.mark.parametrize("what", ARITHMETIC)
 def test_another_arithmetic_has_its_own_shards(pictures, cache, monkeypatch, what):
-    extract.extract_images(averaging(), pictures, cache)
+    images(averaging(), pictures, cache)
     ARITHMETIC[what](monkeypatch)
     again = averaging()
-    extract.extract_images(again, pictures, cache)
+    images(again, pictures, cache)
     assert len(again.network.batches) == 20
 
 
 def test_a_changed_picture_is_encoded_again(pictures, cache, tmp_path):
-    extract.extract_images(averaging(), pictures, cache)
+    images(averaging(), pictures, cache)
     for path in pictures[5:15]:
         path.write_bytes(path.read_bytes() + b"another comment")
-    after, _, _ = extract.extract_images(averaging(), pictures, cache)
-    assert torch.equal(after, extract.extract_images(averaging(), pictures, tmp_path / "fresh")[0])
+    after, _, _ = images(averaging(), pictures, cache)
+    assert torch.equal(after, images(averaging(), pictures, tmp_path / "fresh")[0])
 
 
 def test_a_killed_run_leaves_no_threads(pictures, cache):
     before = threading.active_count()
     with pytest.raises(Killed):
-        extract.extract_images(averaging(lives=3), pictures, cache)
+        images(averaging(lives=3), pictures, cache)
     assert threading.active_count() == before
 
 
 def test_progress_counts_what_was_done_before(pictures, cache, tmp_path):
     with pytest.raises(Killed):
-        extract.extract_images(averaging(lives=8), pictures, cache)
-    extract.extract_images(averaging(), pictures, cache)
+        images(averaging(lives=8), pictures, cache)
+    images(averaging(), pictures, cache)
     assert (tmp_path / "progress").read_text().splitlines()[-1].startswith("images: 40/40, ")
 
 
@@ -279,7 +294,7 @@ def test_broken_pictures_are_counted_by_reason(pictures, cache, tmp_path, monkey
     pictures[9].unlink()
     rows = [*pictures[:10], pictures[0]]
     for encoder in (averaging(), averaging()):  # computed, then from the cache
-        matrix, present, misses = extract.extract_images(encoder, rows, cache)
+        matrix, present, misses = images(encoder, rows, cache)
         assert misses == {"truncated": [0, 7, 10], "not decodable": [2, 4, 5], "too large": [8], "no such file": [9]}
         assert present.nonzero().squeeze(1).tolist() == [1, 3, 6]
         assert not matrix[~present].any() and matrix[present].any(1).all()
@@ -292,14 +307,14 @@ def test_truncated_png(cache, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:-500])
-    assert extract.extract_images(averaging(), [path], cache)[2] == {"truncated": [0]}
+    assert images(averaging(), [path], cache)[2] == {"truncated": [0]}
 
 
 def test_odd_pictures_print_nothing(pictures, cache, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # PIL warns of 20 x 20, and refuses none
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert extract.extract_images(averaging(), pictures, cache)[1].all()
+        assert images(averaging(), pictures, cache)[1].all()
 
 
 def test_a_file_that_cannot_be_read_now_is_no_verdict_on_its_bytes(tmp_path):
@@ -323,11 +338,12 @@ def catalogue():
     )
 
 
-def build(catalogue, pictures, cache, monkeypatch, **on):
+def build(catalogue, pictures, cache, monkeypatch, stored="float32", **on):
     monkeypatch.setattr(extract.image, "build", lambda spec, root, device: averaging())
     monkeypatch.setattr(extract.text, "build", lambda spec, root, device: Letters())
     spec = SimpleNamespace(**{"image": "lite", "text": "minilm", "category": True} | on)
-    config = SimpleNamespace(datasets={"shop": spec}, encoders={"lite": None, "minilm": None})
+    encoders = {"lite": SimpleNamespace(stored=stored), "minilm": SimpleNamespace(stored="float32")}
+    config = SimpleNamespace(datasets={"shop": spec}, encoders=encoders)
     folder = pictures[0].parent
     return extract.build_features(config, "shop", catalogue, folder, root=Path(), cache=cache, device="cpu")
 
@@ -348,6 +364,15 @@ def test_build_features(catalogue, pictures, cache, monkeypatch):
         "encoder": {"name": "average"},
         "counts": {"items": 3, "present": 1, "misses": {"not decodable": 1}},
     }
+
+
+def test_features_are_stored_as_their_encoder_says(catalogue, pictures, cache, monkeypatch, tmp_path):
+    features = build(catalogue, pictures, cache, monkeypatch, stored="float16")
+    kinds = {}
+    for name, one in features.items():
+        store.save(tmp_path / name, one)
+        kinds[name] = load_file(tmp_path / name)["matrix"].dtype
+    assert kinds == {"image": torch.float16, "text": torch.float32, "category": torch.float32}
 
 
 def test_a_modality_that_is_off_is_not_built(catalogue, pictures, cache, monkeypatch):

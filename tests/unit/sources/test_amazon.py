@@ -2,16 +2,18 @@ import gzip
 import json
 from pathlib import Path
 
+import amazon_files
 import pandas as pd
 import pytest
+from amazon_files import Dirt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrec import config, sources
 from mmrec.sources import SourceError, amazon
-from mmrec.sources.amazon import read
+from mmrec.sources.amazon import lines, metadata, read
 
-from .conftest import write
+from .conftest import picture, write
 
 PLACED = Path(__file__).parents[3] / "data" / "raw" / "beauty_2014"
 REVIEWS, META = "reviews_Beauty_5.json.gz", "meta_Beauty.json.gz"
@@ -48,7 +50,7 @@ def shop(tmp_path):
 
 
 def account(folder, table):
-    quality = read(folder, "Beauty").quality
+    quality = read(folder, 2014, "Beauty").quality
     assert quality[table]["read"] == quality[table]["kept"] + sum(quality[table]["dropped"].values())
     return quality[table]["dropped"], quality["examples"][table]
 
@@ -58,7 +60,7 @@ def account(folder, table):
 
 def test_reviews_are_interactions_in_the_order_of_the_file(shop):
     folder = shop([review("v", "b", 7), review("u", "a", 5)], [item("a"), item("b")])
-    tables = read(folder, "Beauty")
+    tables = read(folder, 2014, "Beauty")
     assert tables.interactions.to_dict("list") == {"user_id": ["v", "u"], "item_id": ["b", "a"], "timestamp": [7, 5]}
     assert tables.items["item_id"].tolist() == ["a", "b"]
     assert tables.items["image"].isna().all()
@@ -82,12 +84,13 @@ def test_the_source_finds_the_files_of_its_category(shop):
         ({"title": "pH < 7 > 5"}, "pH < 7 > 5", "pH < 7 > 5."),
         ({"title": " Two\n lines\t"}, "Two lines", "Two lines."),
         ({"title": "...", "brand": " "}, "...", ""),
-        ({"title": 3, "brand": None, "description": ["Cleans"]}, "", ""),
+        ({"title": 3, "brand": None, "description": 5}, "", ""),
+        ({"title": "Soap", "description": ["Cleans.", "", 3, " All. "]}, "Soap", "Soap. Cleans. All."),
         ({}, "", ""),
     ],
 )
 def test_words(shop, fields, title, text):
-    items = read(shop(items=[item(**fields)]), "Beauty").items
+    items = read(shop(items=[item(**fields)]), 2014, "Beauty").items
     assert (items["title"][0], items["text"][0]) == (title, text)
 
 
@@ -104,7 +107,7 @@ def test_words(shop, fields, title, text):
     ],
 )
 def test_categories_are_all_names_on_the_paths_but_the_shops_own(shop, paths, categories):
-    assert read(shop(items=[item(categories=paths)]), "Beauty").items["categories"].tolist() == [categories]
+    assert read(shop(items=[item(categories=paths)]), 2014, "Beauty").items["categories"].tolist() == [categories]
 
 
 @pytest.mark.parametrize(
@@ -119,11 +122,11 @@ def test_categories_are_all_names_on_the_paths_but_the_shops_own(shop, paths, ca
 def test_a_shop_is_known_by_the_name_of_its_files(tmp_path, category, root):
     write(tmp_path / f"reviews_{category}_5.json.gz", gzip.compress(review().encode()))
     write(tmp_path / f"meta_{category}.json.gz", gzip.compress(item(categories=[[root, "Sale"]]).encode()))
-    assert read(tmp_path, category).items["categories"].tolist() == [["Sale"]]
+    assert read(tmp_path, 2014, category).items["categories"].tolist() == [["Sale"]]
 
 
 def test_a_reviewed_item_that_the_metadata_lack_is_kept_without_words(shop):
-    tables = read(shop([review(asin=asin) for asin in "cab"], [item("a", title="A")]), "Beauty")
+    tables = read(shop([review(asin=asin) for asin in "cab"], [item("a", title="A")]), 2014, "Beauty")
     assert tables.items["item_id"].tolist() == ["a", "c", "b"]
     assert tables.items["text"].tolist() == ["A.", "", ""]
     assert tables.items["categories"].tolist() == [[], [], []]
@@ -136,7 +139,7 @@ def test_a_reviewed_item_that_the_metadata_lack_is_kept_without_words(shop):
 
 def test_half_a_character_can_be_written(shop, tmp_path):
     folder = shop([review("\ud800"), review("v", "\udc00")], [item(title="a\ud800b"), item("\udc00")])
-    sources.write(read(folder, "Beauty"), tmp_path / "out")
+    sources.write(read(folder, 2014, "Beauty"), tmp_path / "out")
     assert pd.read_parquet(tmp_path / "out" / "items.parquet")["title"].tolist() == ["a?b", ""]
 
 
@@ -145,10 +148,10 @@ def test_half_a_character_can_be_written(shop, tmp_path):
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )))  # fmt: skip
 def test_fields_of_any_kind_give_text(fields):
-    assert isinstance(amazon._text(fields.get("asin")), str)
-    plain = amazon._plain(fields.get("title"))
-    assert plain == " ".join(plain.encode().decode().split())
-    assert all(isinstance(name, str) and name for name in amazon._categories(fields.get("categories"), "Beauty"))
+    product = metadata._described(fields, metadata.FIELDS[2014], "Beauty")
+    assert all(isinstance(value, str) for value in product[:3])
+    assert product.title == " ".join(product.title.encode().decode().split())
+    assert all(isinstance(name, str) and name for name in product.categories)
 
 
 # --- what is left out is counted -----------------------------------------------------------------------------------
@@ -197,7 +200,7 @@ def test_reviews_that_are_left_out(shop, line, reason):
         ("", "malformed line"),
         ("{'asin'}", "malformed line"),
         ("{[]: 'a'}", "malformed line"),
-        ("{'asin': 'b', 'related': null}", "malformed line"),
+        ("{'asin': 'c', 'related': null}", "malformed line"),
         ("{'asin': 'b'", "malformed line"),
         ("{'asin': 'b\0'}", "malformed line"),
         (b"{'asin': '\xff'}", "malformed line"),
@@ -212,7 +215,7 @@ def test_metadata_that_are_left_out(shop, line, reason):
     dropped, examples = account(folder, "items")
     assert dropped == {reason: 1}
     assert examples == {reason: [f"{META}:2"]}
-    assert read(folder, "Beauty").items["title"].tolist() == ["first", ""]
+    assert read(folder, 2014, "Beauty").items["title"].tolist() == ["first", ""]
 
 
 @pytest.mark.parametrize("code", ["__import__('os').system('touch x')", "{'asin': open('x', 'w')}", "exec('x = 1')"])
@@ -225,7 +228,7 @@ def test_nothing_is_executed(shop, monkeypatch, code):
 
 @pytest.mark.parametrize("extra", [0, 1, 2, 100, 101, 102, 1000])
 def test_a_line_that_is_too_long_is_left_out_unparsed(shop, monkeypatch, extra):
-    monkeypatch.setattr(amazon, "LONGEST", 100)
+    monkeypatch.setattr(lines, "LONGEST", 100)
     long = '{"reviewerID": "v", "asin": "a"' + " " * (69 + extra) + "}"
     folder = shop([review("u")[:60] + "}", long, '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'])
     dropped, examples = account(folder, "interactions")
@@ -235,7 +238,7 @@ def test_a_line_that_is_too_long_is_left_out_unparsed(shop, monkeypatch, extra):
 
 def test_a_line_of_the_greatest_length_is_read(shop, monkeypatch):
     line = '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'
-    monkeypatch.setattr(amazon, "LONGEST", len(line) + 1)
+    monkeypatch.setattr(lines, "LONGEST", len(line) + 1)
     assert account(shop([line]), "interactions")[0] == {}
 
 
@@ -247,7 +250,7 @@ def test_a_missing_file(shop, name):
     folder = shop()
     (folder / name).unlink()
     with pytest.raises(SourceError, match=f"^{name} is missing: place it in {folder}$"):
-        read(folder, "Beauty")
+        read(folder, 2014, "Beauty")
 
 
 @pytest.mark.parametrize("name", [REVIEWS, META])
@@ -267,7 +270,7 @@ def test_a_file_that_is_no_whole_gzip_file(shop, name, damage):
     folder = shop()
     write(folder / name, damage((folder / name).read_bytes()))
     with pytest.raises(SourceError, match=f"^{name} is no whole gzip file: place it in {folder} as it was provided$"):
-        read(folder, "Beauty")
+        read(folder, 2014, "Beauty")
 
 
 @pytest.mark.parametrize(
@@ -284,8 +287,135 @@ def test_a_file_that_is_no_whole_gzip_file(shop, name, damage):
 )
 def test_a_file_without_a_usable_line(shop, files, message):
     with pytest.raises(SourceError) as refusal:
-        read(shop(**files), "Beauty")
+        read(shop(**files), 2014, "Beauty")
     assert str(refusal.value) == message
+
+
+# --- generated files of release 2018 -------------------------------------------------------------------------------
+
+DIRT = Dirt(
+    repeat=7, no_time=3, no_user=4, no_item=5, malformed=11, padded=2, same_product=6, malformed_product=10,
+    no_metadata=8, script=1, markup=2, text_description=3, no_description=4, category_markup=5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dirty(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dirty")
+    return folder, amazon_files.write(folder, "Sports_and_Outdoors", 4000, 300, seed=3, dirt=DIRT)
+
+
+def test_all_the_dirt_is_found_again(dirty):
+    folder, written = dirty
+    tables = read(folder, 2018, "Sports_and_Outdoors")
+    left_out = {"repeat": 7, "no timestamp": 3, "no user": 4, "no item": 5, "malformed line": 11}
+    quality = tables.quality
+    assert quality["interactions"]["dropped"] == left_out
+    assert quality["interactions"]["kept"] == len(tables.interactions) == written.reviews == 4002
+    assert tables.interactions["user_id"].nunique() == written.users
+    assert len(tables.items) == written.reviewed
+    never = {"never reviewed": written.never_reviewed} if written.never_reviewed else {}
+    assert quality["items"]["dropped"] == {"malformed line": 10, "duplicate": 6} | never
+    assert quality["metadata"] == {"empty": 8}
+    assert quality["categories"] == {"empty": 8}
+    assert quality["fields"] == {
+        "script for a title": 1, "markup in title": 2, "markup in description": 2, "description not in a list": 3,
+        "no description": 4, "markup in categories": 5,
+    }  # fmt: skip
+    shown = sources.quality_table(quality).set_index(["table", "what"])["rows"]
+    assert shown["items", "markup in categories"] == 5 and shown["interactions", "left out: repeat"] == 7
+
+
+def test_dirt_does_not_change_what_is_clean(dirty, tmp_path):
+    amazon_files.write(tmp_path, "Sports_and_Outdoors", 4000, 300, seed=3)
+    found, clean = (read(folder, 2018, "Sports_and_Outdoors") for folder in (dirty[0], tmp_path))
+    padded = ~found.interactions["user_id"].isin(clean.interactions["user_id"])
+    assert padded.sum() == 2
+    pd.testing.assert_frame_equal(found.interactions[~padded].reset_index(drop=True), clean.interactions)
+    same = found.items.merge(clean.items, on=["item_id", "title", "text"])
+    assert len(same) == len(clean.items) - 8 - 1 - 2 - 4  # all but those whose words are dirty or missing
+
+
+@pytest.mark.parametrize("longest", [1 << 13, 1 << 15, 1 << 18])
+def test_it_does_not_matter_how_much_is_read_at_a_time(dirty, monkeypatch, longest):
+    whole = read(dirty[0], 2018, "Sports_and_Outdoors")
+    monkeypatch.setattr(lines, "LONGEST", longest)
+    pieces = read(dirty[0], 2018, "Sports_and_Outdoors")
+    pd.testing.assert_frame_equal(whole.interactions, pieces.interactions)
+    pd.testing.assert_frame_equal(whole.items, pieces.items)
+    assert whole.quality == pieces.quality
+
+
+def test_lines_one_by_one_are_read_as_at_once(dirty, monkeypatch):
+    whole = read(dirty[0], 2018, "Sports_and_Outdoors")
+    monkeypatch.setattr(lines, "json_table", lambda block, schema: None)
+    single = read(dirty[0], 2018, "Sports_and_Outdoors")
+    pd.testing.assert_frame_equal(whole.interactions, single.interactions)
+    pd.testing.assert_frame_equal(whole.items, single.items)
+    assert whole.quality == single.quality
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+SHOP = "https://images-na.ssl-images-amazon.com/images/I/"
+URLS = {
+    2014: [
+        ({"imUrl": "http://ecx.images-amazon.com/images/I/1._SY300_.jpg"},
+         ["http://ecx.images-amazon.com/images/I/1._SY300_.jpg", "http://ecx.images-amazon.com/images/I/1.jpg"]),
+    ],
+    2018: [
+        ({"imageURLHighRes": [SHOP + "1.jpg", SHOP + "2.jpg"], 
+          "imageURL": [SHOP + "1._SS40_.jpg", SHOP + "3._US40_.jpg"]},
+         [SHOP + "1.jpg", SHOP + "2.jpg", SHOP + "3.jpg"]),
+        ({"image": [SHOP + "1._SR38,50_.jpg"]}, [SHOP + "1.jpg"]),
+        ({"imageURLHighRes": [None, "", 5, SHOP + "2.jpg"]}, [SHOP + "2.jpg"]),
+        ({"imageURLHighRes": SHOP + "1.jpg"}, [SHOP + "1.jpg"]),
+    ],
+    2023: [
+        ({"images": [{"hi_res": None, "large": SHOP + "1.jpg", "thumb": "x", "variant": "MAIN"},
+                     {"hi_res": SHOP + "2._SL1500_.jpg", "large": SHOP + "2.jpg", "variant": "PT01"}]},
+         [SHOP + "1.jpg", SHOP + "2._SL1500_.jpg", SHOP + "2.jpg"]),
+    ],
+}  # fmt: skip
+
+
+def placed(folder, release, items):
+    """Both files of a release, with a review of every item."""
+    of_reviews, of_products = amazon.files(folder, release, "Beauty")
+    asins = [fields["asin"] for fields in items]
+    rows = ["user_id,parent_asin,rating,timestamp", *(f"u,{asin},5.0,100000" for asin in asins)]
+    reviews = rows if release == 2023 else [review(asin=asin) for asin in asins]
+    products = [
+        repr(fields) if release == 2014 else json.dumps({"parent_asin": fields["asin"], **fields}) for fields in items
+    ]
+    write(of_reviews, gzip.compress("\n".join(reviews).encode()))
+    write(of_products, gzip.compress("\n".join(products).encode()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("release", "fields", "urls"), [(release, *case) for release in URLS for case in URLS[release]]
+)
+def test_where_pictures_may_be(tmp_path, release, fields, urls):
+    found = amazon.candidates(placed(tmp_path, release, [{"asin": "b"}, {"asin": "a", **fields}]), release, "Beauty")
+    assert found.to_dict("list") == {"item_id": ["a"], "urls": [urls]}
+
+
+def test_no_picture_anywhere(tmp_path):
+    found = amazon.candidates(placed(tmp_path, 2018, [{"asin": "a"}]), 2018, "Beauty")
+    assert list(found.columns) == ["item_id", "urls"] and len(found) == 0
+
+
+def test_pictures_that_were_fetched(tmp_path):
+    folder = placed(tmp_path, 2018, [{"asin": name} for name in "abcde"])
+    picture(folder / "images" / "00" / "1.jpg")
+    write(
+        folder / "pictures.csv", "item_id,image,reason\nb,,not found\na,00/1.jpg,\nc,00/2.jpg,\nd,,not found\nz,,slow\n"
+    )
+    tables = read(folder, 2018, "Beauty")
+    assert tables.items["image"].tolist() == ["00/1.jpg", None, None, None, None]
+    assert tables.quality["images"] == {"listed": 4, "usable": 1, "unusable": {"missing": 1, "not found": 2}}
+    assert tables.quality["examples"]["images"] == {"missing": ["00/2.jpg"], "not found": ["b", "d"]}
 
 
 # --- the real files ----------------------------------------------------------------------------------------------
@@ -293,7 +423,7 @@ def test_a_file_without_a_usable_line(shop, files, message):
 
 @pytest.mark.skipif(not (PLACED / REVIEWS).is_file(), reason="Amazon Beauty is not placed in data/raw/beauty_2014")
 def test_beauty_has_the_published_size():
-    tables = read(PLACED, "Beauty")
+    tables = read(PLACED, 2014, "Beauty")
     assert tables.interactions["user_id"].nunique() == 22_363
     assert tables.interactions["item_id"].nunique() == len(tables.items) == 12_101
     assert len(tables.interactions) == 198_502

@@ -60,15 +60,6 @@ def test_nothing_is_replaced_before_all_is_written(shop, tmp_path, monkeypatch):
     assert list((tmp_path / "shop").iterdir()) == []
 
 
-def test_a_shop_is_never_half_removed(shop, tmp_path, monkeypatch):
-    removed = []
-    monkeypatch.setattr(demo.shutil, "rmtree", lambda path, **_: removed.append(path.name))
-    (tmp_path / "again").mkdir()
-    demo.fetch(SOURCE, tmp_path / "again")
-    assert set(removed) == {"again.partial", "again.old"}
-    assert digest(tmp_path / "again") == digest(shop)
-
-
 def test_another_seed_gives_another_shop(shop, tmp_path):
     demo.fetch(replace(SOURCE, seed=8), tmp_path / "other")
     ours, other = digest(shop), digest(tmp_path / "other")

@@ -66,6 +66,13 @@ def test_quality_table_shows_every_count_and_where_to_look():
     assert table.loc[("items", "without text"), "rows"] == 1
 
 
-@pytest.mark.parametrize(("kind", "name"), [("movielens", "posters"), ("hm", "images"), ("folder", "images")])
-def test_images_folder(kind, name, tmp_path):
-    assert sources.images(config.PlacedSource(kind=kind), tmp_path) == tmp_path / name
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (config.MovieLensSource(kind="movielens"), "posters"),
+        (config.PlacedSource(kind="hm"), "images"),
+        (config.PlacedSource(kind="folder"), "images"),
+    ],
+)
+def test_images_folder(source, name, tmp_path):
+    assert sources.images(source, tmp_path) == tmp_path / name

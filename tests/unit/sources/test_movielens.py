@@ -1,7 +1,14 @@
+import csv
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
 import pytest
 
-from mmrec.sources import SourceError
-from mmrec.sources.movielens import read
+from mmrec.files import sha256
+from mmrec.sources import SourceError, movielens
+from mmrec.sources.movielens import candidates, read, unpack
 
 from .conftest import picture, write
 
@@ -57,3 +64,89 @@ def test_films_and_plots_are_listed_once(films):
     write(films / "plots.csv", PLOTS)
     with pytest.raises(SourceError, match=r"movies\.dat:4: item_id '2' is already at movies\.dat:2"):
         read(films)
+
+
+# --- what is fetched ---------------------------------------------------------------------------------------------
+
+REAL = Path(__file__).parents[3] / "data" / "downloads" / "movielens_1m"
+METADATA = [
+    ((1, "Toy Story (1995)", "0114709"), {"Plot": 'A doll, "threatened" – and jealous.', "Year": "1995"}),
+    ((2, "Lost (1996)", "0116485"), {"Plot": "N/A", "Ratings": [{"Value": "8.3/10"}]}),
+]
+
+
+@pytest.fixture
+def downloads(tmp_path):
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "ml-1m.zip", "w") as file:
+        file.writestr("ml-1m/ratings.dat", "1::2::0::1\n")
+        file.writestr("ml-1m/movies.dat", MOVIES.encode("latin-1"))
+        file.writestr("ml-1m/users.dat", "1::F\n")
+    write(folder / "metadata.pkl", pickle.dumps(METADATA))
+    return folder
+
+
+def test_tables_are_made_of_what_is_fetched(downloads, tmp_path):
+    unpack(downloads, tmp_path / "raw")
+    assert read_plots(tmp_path / "raw") == [
+        ["1", "0114709", 'A doll, "threatened" – and jealous.'],
+        ["2", "0116485", ""],
+    ]
+    picture(tmp_path / "raw" / "posters" / "1.jpg")
+    tables = read(tmp_path / "raw")
+    assert len(tables.items) == 3 and tables.quality["plots"]["kept"] == 1
+    assert not (tmp_path / "raw" / "ml-1m" / "users.dat").exists()
+
+
+def read_plots(folder):
+    with (folder / "plots.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (pickle.dumps([Harmful()]), "it names builtins.print"),
+        (pickle.dumps(Path("x")), "it names pathlib"),
+        (pickle.dumps(METADATA)[:-20], "UnpicklingError|EOFError"),
+        (b"<html>not found</html>", "UnpicklingError"),
+        (b"", "EOFError"),
+        (pickle.dumps([1, 2]), "TypeError"),
+        (pickle.dumps([((1, "no year", "tt"), {})]), "KeyError: 'Plot'"),
+    ],
+)
+def test_a_pickle_that_is_not_the_plots_is_refused_and_runs_nothing(downloads, tmp_path, content, reason, capfd):
+    write(downloads / "metadata.pkl", content)
+    with pytest.raises(SourceError, match=rf"metadata\.pkl does not hold the plots \(.*({reason})"):
+        unpack(downloads, tmp_path / "raw")
+    assert capfd.readouterr() == ("", "")
+    assert not (tmp_path / "raw" / "plots.csv").exists()
+
+
+def test_half_a_character_does_not_stop_the_plots(downloads, tmp_path):
+    write(downloads / "metadata.pkl", pickle.dumps([((1, "", "x"), {"Plot": "a\ud800b"})]))
+    unpack(downloads, tmp_path / "raw")
+    assert read_plots(tmp_path / "raw") == [["1", "x", "a?b"]]
+
+
+def test_every_film_may_have_a_poster_at_each_mirror(downloads, tmp_path):
+    unpack(downloads, tmp_path / "raw")
+    found = candidates(tmp_path / "raw", ["https://a.example/x/", "https://b.example"])
+    assert found["item_id"].tolist() == ["1", "2", "3"]
+    assert found["urls"][1] == ["https://a.example/x/images/2.jpg", "https://b.example/images/2.jpg"]
+
+
+@pytest.mark.skipif(not (REAL / "metadata.pkl").is_file(), reason="the plots are not in data/downloads/movielens_1m")
+def test_the_real_plots(tmp_path):
+    known = json.loads((REAL.parents[2] / "checksums.json").read_text())["movielens_1m/metadata.pkl"]
+    assert sha256(REAL / "metadata.pkl") == known["sha256"]
+    movielens._write_plots(REAL / "metadata.pkl", tmp_path / "plots.csv")
+    plots = read_plots(tmp_path)
+    assert len(plots) == 3883 and sum(plot == "" for _, _, plot in plots) == 27
+    assert sha256(tmp_path / "plots.csv") == "d23131807063170fb1c82374eff254b6364f181ee09e0f0763ca65c42b3f5b6f"

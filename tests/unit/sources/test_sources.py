@@ -7,6 +7,8 @@ import pytest
 from mmrec import config, sources
 from mmrec.sources.__main__ import main
 
+from .conftest import write
+
 DEMO = config.DemoSource(
     kind="demo", seed=1, shoppers=5, items=20, mean_length=5.0, image=0.2, text=0.2, category=0.2, popularity=0.2,
     noise=0.2, missing=0.1, permute_items=False,
@@ -15,13 +17,12 @@ DEMO = config.DemoSource(
 
 def test_every_kind_has_a_reader():
     placed = set(config.PlacedSource.__annotations__["kind"].__args__)
-    assert set(sources.READERS) == placed | {"demo"}
-    assert set(sources.AMAZON) == set(config.AmazonSource.__annotations__["release"].__args__)
-    assert set(sources.PLACED) == placed | {"amazon"}
+    assert set(sources.READERS) == placed | {"demo", "movielens"}
+    assert set(sources.PLACED) == placed | {"amazon", "movielens"}
 
 
 def test_demo_is_fetched_and_read(tmp_path):
-    sources.fetch(DEMO, tmp_path / "raw" / "demo")
+    sources.fetch(DEMO, tmp_path / "raw" / "demo", tmp_path / "downloads", tmp_path / "checksums.json")
     tables = sources.read(DEMO, tmp_path / "raw" / "demo")
     assert len(tables.items) == 20 and tables.interactions["user_id"].nunique() == 5
 
@@ -29,14 +30,15 @@ def test_demo_is_fetched_and_read(tmp_path):
 @pytest.mark.parametrize(
     "source",
     [
-        *(config.PlacedSource(kind=kind) for kind in ("folder", "hm", "movielens")),
+        *(config.PlacedSource(kind=kind) for kind in ("folder", "hm")),
+        config.MovieLensSource(kind="movielens"),
         config.AmazonSource(kind="amazon", release=2014, category="Beauty"),
     ],
     ids=lambda source: source.kind,
 )
 def test_what_a_person_places_is_not_fetched(tmp_path, source):
     with pytest.raises(sources.SourceError, match=f"of kind {source.kind} is not fetched: place .* in {tmp_path}"):
-        sources.fetch(source, tmp_path)
+        sources.fetch(source, tmp_path, tmp_path / "downloads", tmp_path / "checksums.json")
     with pytest.raises(sources.SourceError, match="is missing: place it in"):
         sources.read(source, tmp_path)
 
@@ -57,9 +59,10 @@ def project(tmp_path, monkeypatch):
 
 def test_the_command_writes_raw_data(project, monkeypatch):
     made = []
-    monkeypatch.setattr("mmrec.sources.__main__.fetch", lambda source, folder: made.append((source.kind, folder)))
+    monkeypatch.setattr("mmrec.sources.__main__.fetch", lambda source, *places: made.append((source.kind, *places)))
     main(["fetch", "demo"])
-    assert made == [("demo", project / "data" / "raw" / "demo")]
+    data = project / "data"
+    assert made == [("demo", data / "raw" / "demo", data / "downloads" / "demo", project / "checksums.json")]
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,32 @@ def test_the_command_writes_raw_data(project, monkeypatch):
 def test_the_command_ends_with_one_line(project, dataset, message):
     with pytest.raises(SystemExit, match=message):
         main(["fetch", dataset])
+
+
+def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project, monkeypatch, capsys):
+    monkeypatch.setattr(sources.remote, "_listens", lambda host, port: host == "jmcauley.ucsd.edu" and port == 443)
+    (project / "data" / "raw" / "hm").mkdir(parents=True)
+    main(["available"])
+    printed = capsys.readouterr()
+    names = printed.out.split()
+    assert names[:3] == ["demo", "demo_null", "hm"] and "luxury_beauty" in names
+    assert "movielens_1m" not in names and "beauty_2014" not in names
+    left_out = printed.err.splitlines()
+    assert len(left_out) == 2
+    assert left_out[0].startswith("movielens_1m is left out: ml-1m.zip is not in ")
+    assert left_out[0].endswith("and files.grouplens.org cannot be reached")
+    assert left_out[1].startswith("beauty_2014 is left out: nobody has placed its reviews and its metadata")
+
+
+def test_without_a_network_what_was_placed_is_available(project, monkeypatch, capsys):
+    monkeypatch.setattr(sources.remote, "_listens", lambda host, port: False)
+    for name in ("Luxury_Beauty_5.json.gz", "meta_Luxury_Beauty.json.gz"):
+        write(project / "data" / "downloads" / "luxury_beauty" / name, "")
+        write(
+            project / "data" / "raw" / "musical_instruments" / name.replace("Luxury_Beauty", "Musical_Instruments"), ""
+        )
+    write(project / "data" / "downloads" / "sports_and_outdoors" / "Sports_and_Outdoors_5.json.gz", "")  # half of it
+    main(["available"])
+    printed = capsys.readouterr()
+    assert printed.out.split() == ["demo", "demo_null", "luxury_beauty", "musical_instruments"]
+    assert "meta_Sports_and_Outdoors.json.gz is not in" in printed.err

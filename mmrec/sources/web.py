@@ -1,0 +1,163 @@
+"""Requests to other people's servers: http(s) only, bounded in number and in time, every failure with a name."""
+
+import ipaddress
+import random
+import re
+import socket
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import tenacity
+
+TRIES = 4  # of a request that fails for a passing reason
+PAUSE = 1.0  # seconds before the second try; doubles, plus as much again by chance, so that clients spread out
+LONGEST_PAUSE = 60.0  # seconds; also if a server asks for more
+REDIRECTS = 5
+CHUNK = 1 << 16  # bytes read at a time
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+AGENT = "mmrec (research; reads each address once)"
+
+
+class Unanswered(Exception):
+    """What was asked for did not come; the message is the reason, in a few words. Asking again would not help."""
+
+
+class Passing(Unanswered):
+    """The same, but it may help to ask again, after `pause` seconds if the server said so."""
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class NoSuchRange(Passing):
+    """The server does not have, or does not send, the bytes that were asked for."""
+
+
+class PrivateAddress(OSError):
+    """A connection to where no public server is."""
+
+
+def session(
+    timeout: aiohttp.ClientTimeout, *, per_host: int = 0, trusted: Collection[str] | None = None, decode: bool = True
+) -> aiohttp.ClientSession:
+    """A client that keeps no cookies, to be used as a context manager.
+
+    `per_host` limits open connections (0: no limit). With `trusted` given, it connects to public addresses and to those
+    (as `address:port`) alone; what is judged is the address that a socket is opened to, whatever a name resolves to.
+    `decode` undoes a Content-Encoding.
+    """
+
+    def open_socket(where: tuple) -> socket.socket:
+        family, kind, protocol, _, address = where
+        if not _is_public(address[0]) and f"{address[0]}:{address[1]}" not in trusted:
+            raise PrivateAddress("private address")
+        return socket.socket(family, kind, protocol)
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, limit_per_host=per_host, socket_factory=None if trusted is None else open_socket
+        ),
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
+        auto_decompress=decode,
+    )
+
+
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if found.version == 6:  # those that lead to an IPv4 address are as public as that one
+        translated = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in NAT64 else None
+        found = found.ipv4_mapped or found.sixtofour or translated or found
+    return found.is_global and not found.is_multicast
+
+
+def host_of(url: str) -> str:
+    """Its server, with the port if there is one.
+
+    Raises:
+        Unanswered: it is no address, or not of http(s).
+    """
+    with _named_failures():
+        parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise Unanswered("unsupported scheme")
+    if not re.fullmatch(r"[^\s\x00-\x1f]+", parts.hostname or ""):
+        raise Unanswered("malformed address")
+    return parts.netloc
+
+
+@asynccontextmanager
+async def answer(client: aiohttp.ClientSession, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    """What `url` answers; `options` are aiohttp's. Also failures while the body is read inside the block are named.
+
+    Raises:
+        Unanswered: there is no such thing, or it must not be asked for.
+        Passing: not now.
+    """
+    with _named_failures():
+        host_of(url)
+        async with client.get(url, max_redirects=REDIRECTS, **options) as response:
+            _check_status(response)
+            yield response
+
+
+@contextmanager
+def _named_failures() -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.TooManyRedirects:
+        raise Unanswered("redirect loop") from None
+    except (aiohttp.NonHttpUrlClientError, aiohttp.NonHttpUrlRedirectClientError):
+        raise Unanswered("unsupported scheme") from None
+    except ValueError:  # of aiohttp, urlsplit, and of names that are none
+        raise Unanswered("malformed address") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise Passing("name not resolved") from None
+    except aiohttp.ClientConnectorError as error:
+        if isinstance(error.os_error, PrivateAddress):
+            raise Unanswered("private address") from None
+        raise Passing("no connection") from None
+    except TimeoutError:
+        raise Passing("no answer in time") from None
+    except aiohttp.ClientResponseError:
+        raise Passing("malformed answer") from None
+    except (aiohttp.ClientError, ConnectionError):
+        raise Passing("connection lost") from None
+
+
+def _check_status(response: aiohttp.ClientResponse) -> None:
+    status, pause = response.status, _seconds(response.headers.get("Retry-After"))
+    if status in (404, 410):
+        raise Unanswered("not found")
+    if status == 416:
+        raise NoSuchRange("no such range")
+    if status == 429:
+        raise Passing("too many requests", pause)
+    if status == 408 or status >= 500:
+        raise Passing("server error", pause)
+    if status not in (200, 206):
+        raise Unanswered(f"status {status}")
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after and retry_after.strip().isdecimal() else 0.0
+
+
+def retrying() -> tenacity.AsyncRetrying:
+    """Call it with a coroutine function and its arguments: asks again, later and later, while it raises `Passing`."""
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        grown = PAUSE * 2 ** (state.attempt_number - 1) * (1 + random.random())
+        return min(max(grown, state.outcome.exception().pause), LONGEST_PAUSE)
+
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(Passing),
+        stop=tenacity.stop_after_attempt(TRIES),
+        wait=pause,
+        reraise=True,
+    )
