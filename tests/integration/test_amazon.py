@@ -99,7 +99,7 @@ def dvc(root: Path, *arguments: str) -> str:
         env=os.environ | {"PYTHONPATH": str(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert ended.returncode == 0, ended.stderr + ended.stdout
     return ended.stdout + ended.stderr
