@@ -171,6 +171,36 @@ WRONG = {
     "category that is a path": ("{kind: folder}", amazon("../x"), ["source.amazon.category", "pattern", "'../x'"]),
     "category with a line break": ("{kind: folder}", amazon('"B\\n"'), ["source.amazon.category", "pattern"]),
     "unknown release": ("{kind: folder}", amazon("B", 2015), ["source.amazon.release", "2014", "2015"]),
+    "mirror that is no web address": (
+        "{kind: folder}",
+        "{kind: amazon, release: 2018, category: B, mirrors: [file:///etc]}",
+        ["source.amazon.mirrors.0", "pattern", "file:///etc"],
+    ),
+    "pictures that nobody fetches": (
+        "{kind: folder}",
+        "{kind: amazon, release: 2018, category: B, pictures: {}}",
+        ["source.amazon", "give mirrors"],
+    ),
+    "no time for a picture": (
+        "{kind: folder}",
+        "{kind: amazon, release: 2018, category: B, mirrors: [http://x], pictures: {deadline: 0}}",
+        ["source.amazon.pictures.deadline", "greater than 0"],
+    ),
+    "plots without ratings": (
+        "{kind: folder}",
+        "{kind: movielens, plots: [http://x/metadata.pkl]}",
+        ["source.movielens", "have addresses, or none of them has"],
+    ),
+    "unknown precision": (
+        "layer: fc7}",
+        "layer: fc7, stored: float8}",
+        ["encoders.vgg.vgg16.stored", "'float32' or 'float16'", "float8"],
+    ),
+    "unknown answer to another size": (
+        "{epochs: 7}",
+        "{epochs: 7}\n    expected: {users: 1, items: 1, on_mismatch: ignore}",
+        ["expected.on_mismatch", "'raise' or 'warn'", "ignore"],
+    ),
     "unknown split": ("kind: leave_one_out", "kind: half", ["datasets.shop.split", "'half'", "'leave_one_out'"]),
     "dates reversed": ("valid: 2020-01-01", "valid: 2021-01-01", ["split.global_time", "valid must be before test"]),
     "no date": ("valid: 2020-01-01", "valid: soon", ["split.global_time.valid", "date", "'soon'"]),
@@ -394,7 +424,14 @@ def test_what_is_published_of_a_data_set_is_read(read):
     assert settings.datasets["shop"].expected is None
 
 
-# --- models ------------------------------------------------------------------------------------------------------
+def test_sources_with_addresses_are_fetched_and_all_others_placed():
+    mirrors = ("https://a.example", "https://b.example")
+    shop = config.AmazonSource(kind="amazon", release=2018, category="B")
+    assert not config.is_fetched(shop) and not config.is_fetched(config.PlacedSource(kind="hm"))
+    assert config.addresses(dataclasses.replace(shop, mirrors=mirrors)) == mirrors
+    films = config.MovieLensSource(kind="movielens", ratings=mirrors[:1], plots=mirrors[1:], posters=mirrors[:1])
+    assert config.addresses(films) == (*mirrors, mirrors[0]) and config.is_fetched(films)
+    assert not config.is_fetched(config.MovieLensSource(kind="movielens"))
 
 
 def test_every_model_that_can_be_named_is_a_model_that_can_be_resolved():
@@ -524,6 +561,8 @@ def test_what_is_computed_may_lie_elsewhere(project, tmp_path, monkeypatch):
     assert {paths.raw("x"), paths.interim("x"), paths.processed("x"), paths.results("x")} == {
         Path(f"/elsewhere/data/{stage}/x") for stage in ("raw", "interim", "processed", "results")
     }
+    assert paths.downloads("x") == Path("/elsewhere/data/downloads/x")
+    assert paths.checksums == project / "checksums.json"
     assert paths.group("x", "main") == Path("/elsewhere/data/trained/x/main")
     assert paths.group("x", "fusion") == Path("/elsewhere/data/trained/x/ablations/fusion")
     assert paths.runs == Path("/elsewhere/.runs")
