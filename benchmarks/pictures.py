@@ -70,19 +70,19 @@ def fetch(urls: list[str], address: str, folder: Path) -> None:
     assert (table["image"] != "").all()
 
 
-def seconds(work: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Best time of each, taken in turns so that a busy moment does not fall on one alone."""
-    best = dict.fromkeys(work, float("inf"))
+def costs(work: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float]]:
+    """Least time and least processor time of each, taken in turns so that a busy moment does not fall on one alone."""
+    measured = {name: [] for name in work}
     for _ in range(REPETITIONS):
         for name, do in work.items():
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             do()
-            best[name] = min(best[name], time.perf_counter() - begun)
-    return best
+            measured[name].append((time.perf_counter() - begun, time.process_time() - used))
+    return {name: tuple(map(min, zip(*of, strict=True))) for name, of in measured.items()}
 
 
 def main(count: int) -> None:
-    """Print pictures a second and the two ratios."""
+    """Print pictures a second, processor time, and both as ratios to those of the parts."""
     with tempfile.TemporaryDirectory() as folder:
         paths = draw(Path(folder), count)
         contents = [path.read_bytes() for path in paths]
@@ -90,7 +90,7 @@ def main(count: int) -> None:
         try:
             address = server.stdout.readline().strip()
             urls = [f"http://{address}/{path.name}" for path in paths]
-            best = seconds(
+            measured = costs(
                 {
                     "bare downloading": lambda: asyncio.run(download(urls)),
                     "bare decoding, resizing, encoding": lambda: decode(contents),
@@ -100,10 +100,11 @@ def main(count: int) -> None:
         finally:
             server.kill()
     print(f"{count} pictures of {sum(map(len, contents)) / count / 1e3:.0f} kB, {len(os.sched_getaffinity(0))} cores")
-    for name, value in best.items():
-        print(f"{name:36} {count / value:7.0f} pictures/s   {best['fetch_pictures'] / value:5.2f} x as fast")
-    parts = sum(value for name, value in best.items() if name.startswith("bare"))
-    print(f"fetch_pictures takes {best['fetch_pictures'] / parts:.2f} x the time of both parts one after the other")
+    for name, (elapsed, used) in measured.items():
+        print(f"{name:36} {count / elapsed:6.0f} pictures/s   {1e3 * used / count:5.2f} ms of processor time a picture")
+    whole, *parts = (np.array(measured[name]) for name in reversed(measured))
+    elapsed, used = whole / sum(parts)
+    print(f"fetch_pictures against both parts in turn: {elapsed:.2f} x the time, {used:.2f} x the processor time")
 
 
 if __name__ == "__main__":

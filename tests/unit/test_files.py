@@ -1,9 +1,11 @@
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mmrec import files
-from mmrec.files import atomic, replacing, sha256
+from mmrec.files import atomic, remove_leftovers, replacing, sha256
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -34,6 +36,34 @@ def test_what_a_killed_writer_left_beside_does_not_matter(tmp_path):
         path.write_text("new")
     assert target.read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_threads_may_write_the_same_file(tmp_path):
+    """Each writes beside it under a name of its own; the last one to end wins."""
+    target, both = tmp_path / "file.txt", threading.Barrier(2)
+
+    def write(text: str) -> None:
+        with atomic(target) as path:
+            path.write_text(text)
+            both.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, ["one", "two"]))
+    assert target.read_text() in ("one", "two")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.txt.1-2.tmp", ".b.txt.1-2.tmp", "a.txt", ".a.txt.part", "a.tmp"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / ".a.txt.1-2.tmp").write_text("")
+    remove_leftovers(tmp_path, "a.txt")
+    assert not (tmp_path / ".a.txt.1-2.tmp").exists() and (tmp_path / ".b.txt.1-2.tmp").exists()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.txt.part", "a.tmp", "a.txt", "below"]
+    assert (tmp_path / "below" / ".a.txt.1-2.tmp").exists()
+    remove_leftovers(tmp_path / "nowhere")
 
 
 def test_sha256_is_of_the_content(tmp_path):

@@ -53,3 +53,10 @@ def test_what_was_done_before_does_not_raise_the_rate(lines, clock):
     clock[0] += 5
     run.advance(5)
     assert lines() == ["pictures: 1005/4000, 1/s, 0:49:55 left"]
+
+
+def test_bytes_are_shown_as_megabytes(lines, clock):
+    run = progress.Progress("reviews.json.gz", 40_000_000, done=10_000_000, show=progress.megabytes)
+    clock[0] += 5
+    run.advance(7_500_000)
+    assert lines() == ["reviews.json.gz: 17.5 MB/40.0 MB, 1.5 MB/s, 0:00:15 left"]
