@@ -202,8 +202,9 @@ def test_an_object_over_several_lines_is_as_many_malformed_lines(shop):
     assert tables.quality["interactions"] == {"read": 6, "kept": 2, "dropped": {"malformed line": 4}}
 
 
-def test_lines_that_only_together_are_as_many_as_their_objects(shop):
-    tables = read(shop(of_review=review() + review() + b"\n{\n" + review()[1:]), 2018, "Soaps")
+@pytest.mark.parametrize("parts", [(b"{", review()[1:]), (b'{"x": {}', b", " + review()[1:])])
+def test_lines_that_only_together_are_as_many_as_their_objects(shop, parts):
+    tables = read(shop(of_review=b"\n".join([review() + review(), *parts])), 2018, "Soaps")
     assert tables.quality["interactions"] == {"read": 5, "kept": 2, "dropped": {"malformed line": 3}}
 
 
