@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def half_precision(features: store.Features, folder: Path) -> str:
     """
     sizes, matrices = {}, {}
     for precision in ("float32", "float16"):
-        store.save(folder / precision, features, precision)
+        store.save(folder / precision, replace(features, meta={"stored": precision}))
         sizes[precision] = (folder / precision).stat().st_size
         matrices[precision] = store.standardise(store.load(folder / precision))
     error = (matrices["float32"] - matrices["float16"])[features.mask].abs()

@@ -432,6 +432,7 @@ class Dataset:
     groups: Annotated[tuple[Name, ...], AfterValidator(_different)] = ("main",)
     seeds: Seeds | None = None  # instead of `seeds`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
+    archived: bool = False  # finished runs are committed, in reports/<dataset>/runs, and not made again
     experiments: dict[Name, Changes] = field(default_factory=dict)  # what this data set's tuning chose
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`
     training: dict[str, Any] = field(default_factory=dict)  # what differs from `training`
@@ -580,11 +581,6 @@ class Config:
             self.runtime, instruction_set=self.datasets[dataset].instruction_set or self.runtime.instruction_set
         )
 
-    def precision_of(self, dataset: str, modality: Modality) -> Precision:
-        """How the features of `dataset` are stored."""
-        encoder = {"image": self.datasets[dataset].image, "text": self.datasets[dataset].text}.get(modality)
-        return self.encoders[encoder].stored if encoder else "float32"
-
     def seeds_of(self, dataset: str) -> tuple[Seed, ...]:
         """Each experiment on `dataset` is run with these."""
         return self.datasets[dataset].seeds or self.seeds
@@ -697,13 +693,17 @@ class Paths:
         """Curves, per-user ranks and models of a group's finished runs: `main` is one stage, all others another."""
         return self.work / "data" / "trained" / dataset / ("main" if group == "main" else f"ablations/{group}")
 
-    def reports(self, dataset: str) -> Path:
-        """What people read, committed."""
+    def reports(self, dataset: str = "") -> Path:
+        """What people read, committed: of a data set, or of all together."""
         return self.work / "reports" / dataset
 
     def figure(self, dataset: str, name: str) -> Path:
         """A picture of the reports."""
         return self.reports(dataset) / "figures" / f"{name}.png"
+
+    def archive(self, dataset: str) -> Path:
+        """Finished runs of a data set, committed; see `mmrec.archive`."""
+        return self.reports(dataset) / "runs"
 
     @property
     def checksums(self) -> Path:

@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmrec import config, evaluation, gradients, losses, runtime, sequences, training
+from mmrec import archive, config, evaluation, gradients, losses, runtime, sequences, training
 from mmrec.features import store
 from mmrec.files import atomic, sha256
 from mmrec.models import (
@@ -189,22 +189,45 @@ def code_digest(options: type[config.Model]) -> str:
 
 
 def run(
-    experiment: config.Experiment, seed: int, data: Data, settings: config.Config, runs: Path, label: str = ""
+    experiment: config.Experiment,
+    seed: int,
+    data: Data,
+    settings: config.Config,
+    runs: Path,
+    label: str = "",
+    archived: Path | None = None,
+    weights: bool = True,
 ) -> Path:
     """Make sure that a run is in the store, and say where.
 
     Its folder holds curve.csv, ranks.parquet (split, user, rank under each protocol), model.safetensors (neural
     models), run.json (settings, commit, versions, device, seconds, peak memory), written last. Where another process
     works on the same run, this one waits for it.
+
+    Args:
+        archived: a folder of committed runs (see `archive`): one that is there is not made again, one that is not is
+            put there.
+        weights: whether model.safetensors is needed, which the archive does not have.
     """
     key = run_key(experiment, seed, data, settings)
     folder = run_folder(key, runs)
     folder.mkdir(parents=True, exist_ok=True)
+    file = archived / f"{folder.name}.parquet" if archived else None
+    weights = weights and not isinstance(experiment.model, config.UNTRAINED)
     with alone(folder):
-        if not (folder / "run.json").exists():
+        if file and file.exists() and not weights and not finished(folder, weights):
+            archive.unpack(file, folder)
+        if not finished(folder, weights):
             report(f"{label}: {folder.name}")
             _carry_out(experiment, seed, data, settings, folder, key, label)
+        if file and not file.exists():
+            archive.pack(folder, file)
     return folder
+
+
+def finished(folder: Path, weights: bool) -> bool:
+    """Whether a run's folder holds all that is needed of it."""
+    return (folder / "run.json").exists() and (not weights or (folder / "model.safetensors").exists())
 
 
 def run_folder(key: dict[str, Any], runs: Path) -> Path:
@@ -281,12 +304,13 @@ def run_group(paths: config.Paths, settings: config.Config, dataset: str, group:
     """Run every experiment of a group with every seed, then gather what later stages read.
 
     The group's folder in data/trained/<dataset>/ gets ranks.parquet (experiment, seed, split, user, a rank for each
-    protocol), curves.csv (experiment, seed, epoch, ...) and models/<experiment>-<seed>.safetensors.
+    protocol), curves.csv (experiment, seed, epoch, ...) and, of group `main`, which probes and pictures look into,
+    models/<experiment>-<seed>.safetensors.
     """
     grid = [
         (experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds_of(dataset)
     ]
-    done = run_all(paths, settings, dataset, device, grid)
+    done = run_all(paths, settings, dataset, device, grid, weights=group == "main")
     folders = {(experiment.name, seed): folder for (experiment, seed), folder in zip(grid, done, strict=True)}
     results = paths.group(dataset, group)
     with atomic(results / "ranks.parquet") as path:
@@ -294,7 +318,7 @@ def run_group(paths: config.Paths, settings: config.Config, dataset: str, group:
     trained = {key: folder for key, folder in folders.items() if (folder / "curve.csv").exists()}
     with atomic(results / "curves.csv") as path:
         _gather(trained, lambda folder: pd.read_csv(folder / "curve.csv")).to_csv(path, index=False)
-    for (name, seed), folder in trained.items():
+    for (name, seed), folder in trained.items() if group == "main" else ():
         with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
             path.write_bytes((folder / "model.safetensors").read_bytes())
 
@@ -305,17 +329,29 @@ def run_all(
     dataset: str,
     device: torch.device,
     grid: list[tuple[config.Experiment, int]],
+    weights: bool,
 ) -> list[Path]:
-    """Where each run (an experiment and a seed) is kept, after those that were missing are done, side by side."""
+    """Where each run (an experiment and a seed) is kept, after those that were missing are done, side by side.
+
+    Args:
+        weights: whether those of neural models are needed, see `run`.
+    """
     data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     folders = [run_folder(run_key(experiment, seed, data, settings), paths.runs) for experiment, seed in grid]
     del data
-    missing = [task for task, folder in zip(grid, folders, strict=True) if not (folder / "run.json").exists()]
+    archived = paths.archive(dataset) if settings.datasets[dataset].archived else None
+    missing = [
+        (experiment, seed)
+        for (experiment, seed), folder in zip(grid, folders, strict=True)
+        if not finished(folder, weights and not isinstance(experiment.model, config.UNTRAINED))
+        or (archived and not (archived / f"{folder.name}.parquet").exists())
+    ]
     tasks = [
         (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")
         for number, (experiment, seed) in enumerate(missing, start=1)
     ]
-    side_by_side(partial(_work, paths, settings, dataset, device), tasks, settings.runtime_of(dataset), device)
+    work = partial(_work, paths, settings, dataset, device, archived, weights)
+    side_by_side(work, tasks, settings.runtime_of(dataset), device)
     return folders
 
 
@@ -344,11 +380,13 @@ def _work(
     settings: config.Config,
     dataset: str,
     device: torch.device,
+    archived: Path | None,
+    weights: bool,
     task: tuple[config.Experiment, int, str],
 ) -> Path:
     experiment, seed, label = task
     data = data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    return run(experiment, seed, data, settings, paths.runs, label)
+    return run(experiment, seed, data, settings, paths.runs, label, archived, weights)
 
 
 data_once = lru_cache(maxsize=1)(load_data)  # a worker reads the data set once, not once a run

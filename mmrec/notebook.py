@@ -1,8 +1,8 @@
 """Run a notebook as a pipeline stage: `python -m mmrec.notebook 03_train demo`.
 
-papermill executes notebooks/<name>.ipynb with the data set as its parameter; the executed copy goes to
-reports/<dataset>/<name>.ipynb without times and random ids, so that the same run gives the same bytes. Progress, which
-holds times, goes to the terminal and never into the notebook.
+papermill executes notebooks/<name>.ipynb with the data set, if one is given, as its parameter; the executed copy goes
+to reports/<dataset>/<name>.ipynb (to reports/ if it is about all) without times and random ids, so that the same run
+gives the same bytes. Progress, which holds times, goes to the terminal and never into the notebook.
 """
 
 import argparse
@@ -28,12 +28,14 @@ def main() -> None:
     """Parse the command line, run, and end with 1 and a short message where a cell fails."""
     parser = argparse.ArgumentParser(description="Run a notebook as a pipeline stage.")
     parser.add_argument("name", help="of a file in notebooks/, without .ipynb")
-    parser.add_argument("dataset", help="a data set of params.yaml")
+    parser.add_argument(
+        "dataset", nargs="?", default="", help="a data set of params.yaml; none: the notebook is of all"
+    )
     arguments = parser.parse_args()
     try:
         paths = config.Paths.find()
         settings = config.load(paths.root / "params.yaml")
-        if arguments.dataset not in settings.datasets:
+        if arguments.dataset and arguments.dataset not in settings.datasets:
             known = list(settings.datasets)
             raise config.ConfigError(f"no data set {arguments.dataset!r} in params.yaml; one of {known}")
         notebooks = sorted(path.stem for path in (paths.root / "notebooks").glob("*.ipynb"))
@@ -44,17 +46,17 @@ def main() -> None:
         sys.exit(str(error))
     except PapermillExecutionError as error:
         sys.exit(
-            f"{arguments.name} on {arguments.dataset}: {error.ename}: {error.evalue}\n"
+            f"{arguments.name} on {arguments.dataset or 'all'}: {error.ename}: {error.evalue}\n"
             f"The notebook as far as it came, with the whole error: {_failed(paths, arguments.name, arguments.dataset)}"
         )
 
 
 def _failed(paths: config.Paths, name: str, dataset: str) -> Path:
-    return paths.runs / "failed" / f"{dataset}-{name}.ipynb"
+    return paths.runs / "failed" / f"{dataset or 'all'}-{name}.ipynb"
 
 
 def execute(paths: config.Paths, settings: config.Config, name: str, dataset: str) -> None:
-    """Run one notebook on one data set and put the executed copy into reports/.
+    """Run one notebook on one data set ("": it is about all) and put the executed copy into reports/.
 
     Raises:
         PapermillExecutionError: a cell failed; .runs/failed/ holds the notebook with the error in it, and the copy
@@ -64,12 +66,13 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
     failed.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, _shown(Path(folder) / "progress") as progress:
         # Sequences and features are the same bits on every machine, whatever arithmetic training has.
-        runtime.enter(settings.runtime if name in BEFORE_TRAINING else settings.runtime_of(dataset))
+        of_training = dataset and name not in BEFORE_TRAINING
+        runtime.enter(settings.runtime_of(dataset) if of_training else settings.runtime)
         os.environ["MMREC_PROGRESS"] = str(progress)
         papermill.execute_notebook(
             paths.root / "notebooks" / f"{name}.ipynb",
             failed,
-            parameters={"dataset": dataset},
+            parameters={"dataset": dataset} if dataset else {},
             kernel_name="python3",
             cwd=paths.root,
             progress_bar=False,

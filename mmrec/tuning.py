@@ -202,7 +202,8 @@ def finalists(
     standing = _standing_experiments(settings, dataset)
     seed = settings.seeds_of(dataset)[0]
     grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
-    for row, folder in zip(rows, experiments.run_all(paths, settings, dataset, device, grid), strict=True):
+    done = experiments.run_all(paths, settings, dataset, device, grid, weights=False)
+    for row, folder in zip(rows, done, strict=True):
         curve = pd.read_csv(folder / "curve.csv").to_dict("records")
         row |= {"epochs": len(curve), "best_epoch": training.best_epoch(curve)}
         row["valid_ndcg_10"] = max(epoch["valid_ndcg_10"] for epoch in curve)

@@ -26,7 +26,7 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from mmrec.config import Config, Modality
+from mmrec.config import Config, Encoder, Modality
 from mmrec.features import FeatureError, image, text
 from mmrec.features.category import multi_hot
 from mmrec.features.store import Features, by_item
@@ -71,12 +71,14 @@ def build_features(
         encoder = image.build(config.encoders[spec.image], root, device)
         paths = [images / path if isinstance(path, str) and path else None for path in items["image"]]
         matrix, mask, misses = extract_images(encoder, paths, cache)
-        features["image"] = Features(matrix, mask, _meta(encoder.identity, mask[1:], misses))
+        meta = _meta(encoder.identity, mask[1:], misses) | _stored(config.encoders[spec.image])
+        features["image"] = Features(matrix, mask, meta)
     if spec.text is not None:
         encoder = text.build(config.encoders[spec.text], root, device)
         texts = [body.strip() or title.strip() for body, title in zip(items["text"], items["title"], strict=True)]
         matrix, mask, misses = extract_texts(encoder, texts, cache)
-        features["text"] = Features(matrix, mask, _meta(encoder.identity, mask[1:], misses))
+        meta = _meta(encoder.identity, mask[1:], misses) | _stored(config.encoders[spec.text])
+        features["text"] = Features(matrix, mask, meta)
     if spec.category:
         rows, vocabulary = multi_hot(list(items["categories"]))
         present = rows.any(1)
@@ -93,6 +95,11 @@ def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str
     missed = {reason: len(rows) for reason, rows in misses.items()}
     counts = {"items": len(present), "present": int(present.sum()), "misses": missed}
     return {"encoder": identity, "counts": counts}
+
+
+def _stored(encoder: Encoder) -> dict[str, str]:
+    """What `store.save` is to know: nothing of single precision, which is the usual one."""
+    return {} if encoder.stored == "float32" else {"stored": encoder.stored}
 
 
 def extract_images(

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import safetensors
@@ -48,16 +48,15 @@ def by_item(rows: Tensor, present: Tensor, meta: dict[str, Any]) -> Features:
     return Features(matrix, mask, meta)
 
 
-def save(path: Path, features: Features, precision: Literal["float32", "float16"] = "float32") -> None:
+def save(path: Path, features: Features) -> None:
     """Write a safetensors file, whole or not at all. Equal features give equal bytes.
 
-    Args:
-        precision: on disk; in memory features are float32. float16 halves the file and keeps three digits.
+    In memory features are float32; on disk they are float16 if `meta["stored"]` says so: half the size, three digits.
 
     Raises:
         FeatureError: a value is too large for float16.
     """
-    matrix = features.matrix.to(getattr(torch, precision))
+    matrix = features.matrix.half() if features.meta.get("stored") == "float16" else features.matrix
     if not matrix.isfinite().all():
         raise FeatureError(f"{path.name}: a feature is larger than float16 can hold: store float32")
     # One key: safetensors writes several in an order that changes from run to run.

@@ -16,8 +16,9 @@ from mmrec import config
 ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
-EXECUTED = sorted((ROOT / "reports").glob("*/*.ipynb"))
-STAGES = {name: stage["do"] for name, stage in PIPELINE["stages"].items()}
+EXECUTED = sorted((ROOT / "reports").rglob("*.ipynb"))
+OF_ALL = ["08_claims"]  # notebooks that are not of one data set
+STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 
 
 # --- deps --------------------------------------------------------------------------------------------------------
@@ -101,6 +102,9 @@ def test_params_that_stages_depend_on_exist():
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     lists = {name: names for entry in PIPELINE["vars"] for name, names in entry.items()}
     for name, stage in STAGES.items():
+        if "foreach" not in PIPELINE["stages"][name]:
+            assert "params" not in stage
+            continue
         each = PIPELINE["stages"][name]["foreach"].strip("${}")
         for key in stage.get("params", []):
             for dataset in params["datasets"] if each == "datasets" else lists[each]:
@@ -119,8 +123,9 @@ def test_source_notebook_is_stripped_and_only_calls(path):
     assert [cell.id for cell in notebook.cells] == [f"cell-{number}" for number in range(len(notebook.cells))]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert code[0].metadata["tags"] == ["parameters"]
-    assert re.fullmatch(r'dataset = "(demo|beauty_2014)"', code[0].source)
+    if path.stem not in OF_ALL:
+        assert code[0].metadata["tags"] == ["parameters"]
+        assert re.fullmatch(r'dataset = "(demo|beauty_2014)"', code[0].source)
     for cell in code:
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from mmrec import config, tables, tuning
+from mmrec import claims, config, tables, tuning
 
 ROOT = Path(__file__).parents[2]
 DATASETS = ["demo", "demo_null", "hm"]
@@ -86,3 +86,24 @@ def test_planted_signal_is_found_and_its_negative_control_is_not():
         found[dataset] = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     assert found["demo"]["ci_low"].item() > 0
     assert found["demo_null"]["ci_low"].item() <= 0
+
+
+@pytest.fixture(scope="module")
+def judged():
+    registered = claims.load(ROOT / "notebooks" / "claims.yaml")
+    settings = config.load(ROOT / "params.yaml")
+    return claims.judge(registered, {name: ROOT / "reports" / name for name in settings.datasets})
+
+
+def test_claims_are_judged_by_the_committed_tables(judged):
+    pd.testing.assert_frame_equal(pd.read_csv(ROOT / "reports" / "claims.csv"), judged)
+    assert judged["id"].nunique() >= 15 and judged["evidence"].str.len().gt(0).all()
+
+
+def test_nothing_is_supported_on_the_negative_control(judged):
+    control = judged[judged["dataset"] == "demo_null"]
+    assert len(control) >= 10 and not (control["verdict"] == "supported").any()
+
+
+def test_readme_shows_the_verdicts(judged):
+    assert claims.as_markdown(judged) in (ROOT / "README.md").read_text()

@@ -529,14 +529,7 @@ def _names_used() -> set[str]:
 
 
 KINDS = sorted(_sections(config.Config, set()) | set(config.MODELS.values()), key=lambda kind: kind.__name__)
-READ_BY_CONFIG = {
-    "model",
-    "models",
-    "options",
-    "experiments",
-    "encoders",
-    "stored",
-}  # resolved there; and `kind`, the tag
+READ_BY_CONFIG = {"model", "models", "options", "experiments"}  # resolved there; and `kind`, the tag
 BY_MODALITY = {f"{modality}_weight" for modality in ("image", "text", "category")}  # read as f"{modality}_weight"
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
-from mmrec.features import FeatureError, extract, image
+from mmrec.features import FeatureError, extract, image, store
 
 CPU = torch.device("cpu")
 
@@ -337,11 +338,12 @@ def catalogue():
     )
 
 
-def build(catalogue, pictures, cache, monkeypatch, **on):
+def build(catalogue, pictures, cache, monkeypatch, stored="float32", **on):
     monkeypatch.setattr(extract.image, "build", lambda spec, root, device: averaging())
     monkeypatch.setattr(extract.text, "build", lambda spec, root, device: Letters())
     spec = SimpleNamespace(**{"image": "lite", "text": "minilm", "category": True} | on)
-    config = SimpleNamespace(datasets={"shop": spec}, encoders={"lite": None, "minilm": None})
+    encoders = {"lite": SimpleNamespace(stored=stored), "minilm": SimpleNamespace(stored="float32")}
+    config = SimpleNamespace(datasets={"shop": spec}, encoders=encoders)
     folder = pictures[0].parent
     return extract.build_features(config, "shop", catalogue, folder, root=Path(), cache=cache, device="cpu")
 
@@ -362,6 +364,15 @@ def test_build_features(catalogue, pictures, cache, monkeypatch):
         "encoder": {"name": "average"},
         "counts": {"items": 3, "present": 1, "misses": {"not decodable": 1}},
     }
+
+
+def test_features_are_stored_as_their_encoder_says(catalogue, pictures, cache, monkeypatch, tmp_path):
+    features = build(catalogue, pictures, cache, monkeypatch, stored="float16")
+    kinds = {}
+    for name, one in features.items():
+        store.save(tmp_path / name, one)
+        kinds[name] = load_file(tmp_path / name)["matrix"].dtype
+    assert kinds == {"image": torch.float16, "text": torch.float32, "category": torch.float32}
 
 
 def test_a_modality_that_is_off_is_not_built(catalogue, pictures, cache, monkeypatch):

@@ -34,8 +34,8 @@ def test_round_trip(features, tmp_path):
 
 def test_half_precision_on_disk_is_single_in_memory(tmp_path):
     rows = torch.randn(50, 20, generator=torch.Generator().manual_seed(0))
-    wide = by_item(rows, torch.ones(50, dtype=torch.bool), {})
-    save(tmp_path / "half", wide, "float16")
+    wide = by_item(rows, torch.ones(50, dtype=torch.bool), {"stored": "float32"})
+    save(tmp_path / "half", by_item(rows, torch.ones(50, dtype=torch.bool), {"stored": "float16"}))
     save(tmp_path / "single", wide)
     found = load(tmp_path / "half")
     assert found.matrix.dtype == torch.float32 and torch.equal(found.matrix[1:], rows.half().float())
@@ -46,8 +46,9 @@ def test_half_precision_on_disk_is_single_in_memory(tmp_path):
 
 def test_what_half_precision_cannot_hold_is_refused(features, tmp_path):
     features.matrix[1, 0] = 70000
+    features.meta["stored"] = "float16"
     with pytest.raises(FeatureError, match="image.safetensors: .* store float32"):
-        save(tmp_path / "image.safetensors", features, "float16")
+        save(tmp_path / "image.safetensors", features)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,47 @@
+"""A finished run as one small file, which can be committed: hours of training that nobody need repeat.
+
+The file holds all that a run leaves but its weights: every user's ranks, the learning curve, run.json. Its name is that
+of the run's folder, a hash of everything that determines the run, so that a change of code, data or settings asks for
+a new one. To have all runs made anew, delete the files.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmrec.files import atomic
+
+TEXTS = ("curve.csv", "run.json")  # kept word for word; run.json is written last, for it says that a run is finished
+
+
+def pack(run: Path, file: Path) -> None:
+    """Write the file of a finished run's folder."""
+    ranks = pd.read_parquet(run / "ranks.parquet")
+    narrow = {name: np.min_scalar_type(column.max()) for name, column in ranks.items() if column.dtype == np.int64}
+    table = pa.Table.from_pandas(ranks.astype(narrow | {"split": "category"}), preserve_index=False)
+    texts = {name: (run / name).read_text() for name in TEXTS if (run / name).exists()}
+    with atomic(file) as path:
+        pq.write_table(table.replace_schema_metadata(texts), path, compression="zstd")
+
+
+def unpack(file: Path, run: Path) -> None:
+    """Make a run's folder of its file."""
+    table = pq.read_table(file)
+    texts = {name.decode(): text.decode() for name, text in table.schema.metadata.items()}
+    ranks = table.to_pandas().astype({"split": "str"})
+    numbers = ranks.select_dtypes("integer").columns
+    with atomic(run / "ranks.parquet") as path:
+        ranks.astype(dict.fromkeys(numbers, np.int64)).to_parquet(path, index=False)
+    for name in TEXTS:
+        if name in texts:
+            with atomic(run / name) as path:
+                path.write_text(texts[name])
+
+
+def key(file: Path) -> dict:
+    """What determined the run, from its run.json."""
+    return json.loads(pq.read_schema(file).metadata[b"run.json"])["key"]

@@ -1,0 +1,99 @@
+import json
+
+import pandas as pd
+import pytest
+
+from mmrec import archive, config, experiments, training
+
+BUT_WEIGHTS = {"curve.csv", "ranks.parquet", "run.json"}
+
+
+@pytest.fixture
+def choose(settings):
+    return lambda name: next(e for e in settings.resolve("shop", "main") if e.name == name)
+
+
+@pytest.fixture
+def run(shop, settings, choose, tmp_path):
+    """A run in a store of the given name, with an archive that all stores share."""
+    archived = tmp_path / "archived"
+    return lambda name, store, weights=False: experiments.run(
+        choose(name), 0, shop, settings, tmp_path / store, archived=archived, weights=weights
+    )
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "model.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["sasrec", "popularity"])
+def test_a_run_comes_out_of_the_archive_as_it_went_in_but_for_its_weights(run, tmp_path, monkeypatch, name):
+    made = run(name, "here")
+    (file,) = (tmp_path / "archived").iterdir()
+    assert file.name == f"{made.name}.parquet"
+    monkeypatch.setattr(experiments, "_carry_out", None)
+    found = run(name, "there")
+    assert found.name == made.name and found != made
+    assert content(found) == content(made)
+    assert set(content(found)) == (BUT_WEIGHTS if name == "sasrec" else BUT_WEIGHTS - {"curve.csv"})
+    assert not (found / "model.safetensors").exists()
+
+
+def test_where_weights_are_needed_a_run_is_made_again_and_ends_with_the_same_ranks(run, tmp_path):
+    made = run("sasrec", "here")
+    before = {path: path.read_bytes() for path in (tmp_path / "archived").iterdir()}
+    restored = run("sasrec", "there")
+    again = run("sasrec", "there", weights=True)
+    assert again == restored and (again / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
+    assert content(again)["ranks.parquet"] == content(made)["ranks.parquet"]
+    assert {path: path.read_bytes() for path in (tmp_path / "archived").iterdir()} == before
+
+
+def test_popularity_has_no_weights_to_need(run, monkeypatch):
+    run("popularity", "here")
+    monkeypatch.setattr(experiments, "_carry_out", None)
+    run("popularity", "there", weights=True)
+
+
+def test_the_archive_says_what_determined_a_run(run, tmp_path):
+    made = run("sasrec", "here")
+    (file,) = (tmp_path / "archived").iterdir()
+    assert archive.key(file) == json.loads((made / "run.json").read_text())["key"]
+    assert experiments.run_folder(archive.key(file), tmp_path) == tmp_path / made.name
+
+
+def test_numbers_take_no_more_bytes_than_they_need_and_come_back_as_they_were(tmp_path):
+    users = range(70_000)
+    ranks = pd.DataFrame({"user": users, "full_all": [user % 300 + 1 for user in users], "split": "test"})
+    run = tmp_path / "run"
+    run.mkdir()
+    ranks.to_parquet(run / "ranks.parquet", index=False)
+    (run / "run.json").write_text("{}")
+    archive.pack(run, tmp_path / "file")
+    archive.unpack(tmp_path / "file", tmp_path / "back")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "back" / "ranks.parquet"), ranks)
+    assert pd.read_parquet(tmp_path / "file").dtypes[["user", "full_all"]].astype(str).tolist() == ["uint32", "uint16"]
+
+
+def test_a_group_takes_from_the_archive_and_puts_there_what_it_lacks(shop_params, write_shop, tmp_path, monkeypatch):
+    settings = config.load(shop_params)
+    settings = config.replace(settings, datasets={"shop": config.replace(settings.datasets["shop"], archived=True)})
+    monkeypatch.setattr(experiments, "side_by_side", lambda work, tasks, *_: [work(task) for task in tasks])
+    paths = config.Paths(tmp_path, tmp_path)
+    write_shop(paths.processed("shop"))
+    device = experiments.torch.device("cpu")
+    trained = []
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda *args, **named: trained.append(named["label"]) or fit(*args, **named))
+    grid = [(e, seed) for e in settings.resolve("shop", "main") for seed in (0, 1)]
+    folders = experiments.run_all(paths, settings, "shop", device, grid, weights=False)
+    assert {file.stem for file in paths.archive("shop").iterdir()} == {folder.name for folder in folders}
+    neural = len(trained)
+    assert neural
+    for folder in folders:
+        (folder / "run.json").unlink()  # as if this were another machine
+    (paths.archive("shop") / f"{folders[-1].name}.parquet").unlink()
+    experiments.run_all(paths, settings, "shop", device, grid, weights=False)
+    assert trained[neural:] == [f"[{len(grid)}/{len(grid)}] shop {grid[-1][0].name} seed 1"]
+    experiments.run_all(paths, settings, "shop", device, grid, weights=False)
+    assert len(trained) == neural + 1
