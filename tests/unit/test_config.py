@@ -434,13 +434,6 @@ def test_sources_with_addresses_are_fetched_and_all_others_placed():
     assert not config.is_fetched(config.MovieLensSource(kind="movielens"))
 
 
-def test_features_are_stored_as_their_encoder_says(read):
-    settings = read("layer: fc7}", "layer: fc7, stored: float16}")
-    found = {modality: settings.precision_of("shop", modality) for modality in ("image", "text", "category")}
-    assert found == {"image": "float16", "text": "float32", "category": "float32"}
-    assert settings.precision_of("blind", "image") == "float32"
-
-
 # --- models ------------------------------------------------------------------------------------------------------
 
 
