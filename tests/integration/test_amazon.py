@@ -142,6 +142,12 @@ def served_badly(projects) -> Path:
     return projects[1]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> amazon_files.Written:
+    """What is in the provider's files, whatever the addresses of pictures."""
+    return amazon_files.write(tmp_path_factory.mktemp("provider"), CATEGORY, REVIEWS, ITEMS)
+
+
 def interim(root: Path, name: str) -> pd.DataFrame:
     return pd.read_parquet(root / "data" / "interim" / "luxury_beauty" / f"{name}.parquet")
 
@@ -161,11 +167,12 @@ def image_features(root: Path) -> store.Features:
 # --- a good server -----------------------------------------------------------------------------------------------
 
 
-def test_one_command_leads_from_a_server_to_result_tables(served_well):
+def test_one_command_leads_from_a_server_to_result_tables(served_well, written):
     assert set(results(served_well)["experiment"]) == {"popularity", "sasrec", "maf"}
     items = interim(served_well, "items")
-    assert len(items) == ITEMS and items["image"].notna().all() and items["image"].nunique() == PICTURES
-    assert len(interim(served_well, "interactions")) == REVIEWS
+    assert len(items) == written.reviewed and items["image"].notna().all() and items["image"].nunique() == PICTURES
+    assert len(interim(served_well, "interactions")) == written.reviews
+    assert quality(served_well)["images"] == {"listed": len(items), "usable": len(items), "unusable": {}}
     features = image_features(served_well)
     assert features.matrix.shape[1] == 512 and features.mask[1:].all()
     assert features.meta["encoder"]["name"] == "vgg16"
@@ -264,13 +271,14 @@ def test_tables_are_those_of_a_good_server_but_for_the_pictures_that_are_lost(se
     pd.testing.assert_frame_equal(interim(served_badly, "items"), expected)
 
 
-def test_all_that_is_lost_is_counted(served_well, served_badly):
-    counts = quality(served_badly)
-    assert counts["images"] == {"listed": ITEMS, "usable": ITEMS - len(LOST), "unusable": Counter(LOST.values())}
-    for table, kept in (("interactions", REVIEWS), ("items", ITEMS)):
-        assert quality(served_well)[table] == {"read": kept, "kept": kept, "dropped": {}}
-        assert counts[table]["kept"] == kept and counts[table]["read"] == kept + len(BAD_LINES)
-        assert sum(counts[table]["dropped"].values()) == len(BAD_LINES)
+def test_all_that_is_lost_is_counted(served_well, served_badly, written):
+    well, badly = quality(served_well), quality(served_badly)
+    unusable = {"listed": written.reviewed, "usable": written.reviewed - len(LOST), "unusable": Counter(LOST.values())}
+    assert badly["images"] == unusable
+    for table in ("interactions", "items"):
+        assert badly[table]["kept"] == well[table]["kept"]
+        assert badly[table]["read"] == well[table]["read"] + len(BAD_LINES)
+        assert sum(badly[table]["dropped"].values()) == sum(well[table]["dropped"].values()) + len(BAD_LINES)
 
 
 def test_results_differ_only_where_pictures_count(served_well, served_badly):

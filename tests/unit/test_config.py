@@ -434,6 +434,9 @@ def test_sources_with_addresses_are_fetched_and_all_others_placed():
     assert not config.is_fetched(config.MovieLensSource(kind="movielens"))
 
 
+# --- models ------------------------------------------------------------------------------------------------------
+
+
 def test_every_model_that_can_be_named_is_a_model_that_can_be_resolved():
     assert set(config.get_args(config.Model)) == set(config.MODELS.values())
     assert len(set(config.MODELS.values())) == len(config.MODELS)
