@@ -31,6 +31,9 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.outcomes = self._read()
+        except SourceError:
+            self._file.close()
+            raise
         except BlockingIOError:
             self._file.close()
             raise SourceError(f"{path} is in use: another process fetches pictures into {path.parent}") from None

@@ -73,10 +73,10 @@ def test_the_table_is_in_the_order_of_candidates_and_on_disk(tmp_path):
 
 
 def test_the_best_address_that_gives_a_picture_is_taken(tmp_path):
-    with servers.Server({"a": A, "b": B}, {"p": servers.html()}) as server:
-        table = fetch(server, tmp_path, "ab", "xpb", "px", "xp")
-        assert asked(server) == "abpx"
-    assert list(table["image"]) == [name_of(A), name_of(B), "", ""]
+    with servers.Server({"a": A, "b": B, "c": C}, {"p": servers.html()}) as server:
+        table = fetch(server, tmp_path, "ab", "xpcb", "px", "xp")
+        assert asked(server) == "acpx"
+    assert list(table["image"]) == [name_of(A), name_of(C), "", ""]
     assert list(table["reason"]) == ["", "", "a web page", "not found"]
 
 
