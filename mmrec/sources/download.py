@@ -199,7 +199,10 @@ class Part:
     @property
     def held(self) -> int:
         """Bytes on the disk."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     @property
     def is_whole(self) -> bool:
