@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmrec.sources.image_files import normalise, problems
 from mmrec.sources.rows import EXAMPLES, Rows, SourceError
@@ -96,12 +97,8 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
 
 def _stripped(text: pd.Series) -> pd.Series:
     """Without blanks around it; the same column where there are none, for there may be gigabytes of it."""
-    stripped = text.str.strip()
-    if not stripped.equals(text):
-        return stripped
-    del stripped
-    pa.default_memory_pool().release_unused()  # else what is freed stays with the process
-    return text
+    pieces = pa.table({"text": text})["text"].chunks
+    return text if all(pc.utf8_trim_whitespace(piece).equals(piece) for piece in pieces) else text.str.strip()
 
 
 def _repeats(interactions: pd.DataFrame) -> np.ndarray:

@@ -92,6 +92,5 @@ def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]
     fetched = read_csv(path, ["item_id", "image", "reason"]).frame.drop_duplicates("item_id").set_index("item_id")
     ids = items.frame["item_id"]
     image, reason = (ids.map(fetched[name]).fillna("") for name in ("image", "reason"))
-    lost = reason.where(image == "", "")
-    by_reason = {name: ids[lost == name].tolist() for name in lost.unique() if name}
-    return replace(items, frame=items.frame.assign(image=image)), by_reason
+    lost = {name: ids[reason == name].tolist() for name in reason.unique() if name}
+    return replace(items, frame=items.frame.assign(image=image)), lost

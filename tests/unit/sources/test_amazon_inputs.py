@@ -236,6 +236,7 @@ FIELDS = {  # of a product: what it holds, what differs from the product next to
     "title is a list": ({"title": ["Soap"]}, UNTITLED, None),
     "title is null": ({"title": None}, UNTITLED, None),
     "title is script": ({"title": "var aPageStart = (new Date()).getTime();"}, UNTITLED, "script for a title"),
+    "title is script in a tag": ({"title": "<script>(new Date()).getTime()"}, UNTITLED, "script for a title"),
     "title in a tag": ({"title": '<span id="productTitle">Oil</span>'}, OIL, "markup in title"),
     "title with a tag in entities": ({"title": "&lt;b&gt;Oil"}, OIL, "markup in title"),
     "title with entities": ({"title": "A &amp; B"}, {"title": "A & B", "text": "A & B. Cleans."}, None),
@@ -264,7 +265,7 @@ FIELDS = {  # of a product: what it holds, what differs from the product next to
 @pytest.mark.parametrize(("fields", "changes", "problem"), FIELDS.values(), ids=FIELDS)
 def test_what_is_left_of_a_field(shop, fields, changes, problem):
     folder = shop()
-    write(folder / PRODUCTS, packed(product("A1", **fields), product("A2")))
+    write(folder / PRODUCTS, packed(product("never reviewed"), product("A1", **fields), product("A2")))
     tables = read(folder, 2018, "Soaps")
     clean = {"title": "Soap", "text": "Soap. Cleans.", "categories": ["Bath"], "image": None}
     assert [item.to_dict() for _, item in tables.items.iterrows()] == [
@@ -272,7 +273,7 @@ def test_what_is_left_of_a_field(shop, fields, changes, problem):
         {"item_id": "A2", **clean},
     ]
     assert tables.quality["fields"] == ({problem: 1} if problem else {})
-    assert tables.quality["examples"]["fields"] == ({problem: [f"{PRODUCTS}:1"]} if problem else {})
+    assert tables.quality["examples"]["fields"] == ({problem: [f"{PRODUCTS}:2"]} if problem else {})
 
 
 @pytest.mark.parametrize("opened", ["<script", "<!--", "<a", "<", "&lt;", "&"])
