@@ -1,9 +1,9 @@
 """Gzip files of a record a line, read in blocks of whole lines, so that memory does not grow with the file.
 
 PyArrow inflates, and parses the few fields that are used out of a block at once; only a block that holds anything else
-than such records is gone through line by line. Polars and DuckDB are as fast on these files (within a fifth, inflating
-included), but when told to go on after a bad line they do not say which one it was, or give up on the block; and
-pyarrow is here already.
+than such records is gone through line by line. Polars and DuckDB are about as fast on these files (within a fifth,
+inflating included), but told to go on after a line that is no JSON, Polars stops all the same and DuckDB makes a row of
+nulls of it without a word; and pyarrow is here already.
 """
 
 import ast

@@ -322,8 +322,10 @@ def test_all_the_dirt_is_found_again(dirty):
         "script for a title": 1, "markup in title": 2, "markup in description": 2, "description not in a list": 3,
         "no description": 4, "markup in categories": 5,
     }  # fmt: skip
-    shown = sources.quality_table(quality).set_index(["table", "what"])["rows"]
-    assert shown["items", "markup in categories"] == 5 and shown["interactions", "left out: repeat"] == 7
+    shown = sources.quality_table(quality).set_index(["table", "what"])
+    assert shown.loc[("items", "markup in categories"), "rows"] == 5
+    assert shown.loc[("items", "markup in categories"), "for example"].startswith("meta_Sports_and_Outdoors.json.gz:")
+    assert shown.loc[("interactions", "left out: repeat"), "rows"] == 7
 
 
 def test_dirt_does_not_change_what_is_clean(dirty, tmp_path):
