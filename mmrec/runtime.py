@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 
 # Of libraries that choose instructions at run time. MKL's COMPATIBLE is its only branch that Intel and other makers
-# share; it costs half as much time again.
-PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+# share; it costs half as much time again. OpenBLAS is NumPy's, which the intervals are made with.
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
 
 
 def environment(runtime: Runtime) -> dict[str, str]:

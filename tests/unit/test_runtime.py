@@ -29,7 +29,7 @@ def test_the_number_of_threads_reaches_every_library():
 
 
 def test_the_instruction_set_is_fixed_only_where_asked_for():
-    fixed = {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"}
+    fixed = {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "OPENBLAS_CORETYPE"}
     assert fixed <= set(runtime.environment(settings()))
     assert not fixed & set(runtime.environment(settings(instruction_set="native")))
 
