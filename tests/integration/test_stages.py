@@ -41,7 +41,7 @@ def project(tmp_path_factory):
     params["seeds"] = [0, 1]
     yaml.dump(params, root / "params.yaml")
     source = config.DemoSource(**(asdict(config.load(ROOT / "params.yaml").datasets["demo"].source) | SMALL))
-    sources.fetch(source, root / "data" / "raw" / "mine")
+    sources.fetch(source, root / "data" / "raw" / "mine", downloads=root, checksums=root)  # which a demo has no use for
     return root
 
 
