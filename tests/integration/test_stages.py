@@ -71,7 +71,7 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
     assert results["value"].between(0, 1).all()
     comparisons = pd.read_csv(finished / "comparisons.csv")
     assert len(comparisons) == 3 * 3 * 7 and (comparisons["baseline"] == "sasrec").all()
-    assert len(list((finished / "figures").glob("*.png"))) == 14
+    assert len(list((finished / "figures").glob("*.png"))) == 15
     trials = pd.read_csv(finished / "trials.csv")
     assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2, "gru": 2}
     [published] = pd.read_csv(finished / "published.csv").itertuples()
