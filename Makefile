@@ -22,7 +22,7 @@ replicate: setup ## every data set whose raw files this machine has or can make
 		echo results@$$name probe@$$name; test ! -f notebooks/published/$$name.csv || echo published@$$name; done)
 
 test: setup lint ## unit, integration and notebook tests
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	ruff check .
