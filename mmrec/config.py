@@ -449,6 +449,8 @@ class ExperimentEntry(Changes):
     """An experiment as params.yaml writes it: a model and what differs from its defaults."""
 
     model: Name
+    control: Name | None = None  # the experiment it is compared with, of main or of its own group; null: with none
+    needs: Modalities = ()  # a data set that lacks one of these leaves the experiment out
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -460,6 +462,7 @@ class Experiment:
     name: str
     model: Model
     training: Training
+    control: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -538,32 +541,47 @@ class Config:
                 if again := set(names) & set(self.experiments[group]):
                     raise ValueError(f"datasets.{name}.groups: {sorted(again)} would be in two of them")
                 names += self.experiments[group]
+                self._controls_exist(name, group)
             if unknown := set(dataset.experiments) - set(names):
                 raise ValueError(f"datasets.{name}.experiments: no experiment {sorted(unknown)}; one of {names}")
             for group in self.experiments:
                 self.resolve(name, group)
         return self
 
+    def _controls_exist(self, dataset: str, group: str) -> None:
+        there = [experiment.name for part in ("main", group) for experiment in self.resolve(dataset, part)]
+        for experiment in self.resolve(dataset, group):
+            if experiment.control is not None and experiment.control not in set(there) - {experiment.name}:
+                raise ConfigError(
+                    f"with datasets.{dataset}, experiments.{group}.{experiment.name}.control: "
+                    f"{experiment.control!r} is no other experiment of group main or {group}; one of {there}"
+                )
+
     def resolve(self, dataset: str, group: str, tuned: bool = True) -> list[Experiment]:
-        """The experiments of a group, with or without what the data set says of them.
+        """The experiments of a group that the data set has the modalities for, with or without what it says of them.
 
         A setting is what the data set says of the experiment, else what the experiment says, else what the data set
-        says of the model (or of training), else the default. A modality that the data set lacks is switched off.
+        says of the model (or of training), else the default. Where it says nothing of an experiment, but something of
+        its control of the same model, that stands before what it says of the model: the two are to differ in one thing.
+        A modality that the data set lacks is switched off.
         """
         source = self.datasets[dataset]
         resolved = []
         for name, entry in self.experiments[group].items():
+            if not set(entry.needs) <= set(source.modalities):
+                continue
             where = f"with datasets.{dataset}, experiments.{group}.{name}"
             kind = _model(entry.model, f"{where}.model")
             here = source.experiments.get(name, Changes()) if tuned else Changes()
             defaults = self.models.get(entry.model, {}) | source.models.get(entry.model, {})
-            options = defaults | entry.options | here.options
+            like = self._of_control(dataset, group, name) if tuned else Changes()
+            options = defaults | like.options | entry.options | here.options
             model = _validate(kind, options, f"{where}.options")
             if hasattr(model, "modalities"):
                 model = replace(model, modalities=tuple(m for m in model.modalities if m in source.modalities))
             if isinstance(model, FDSA) and not model.modalities and group in source.groups:
                 raise ConfigError(f"{where}: it needs a modality, and {dataset} has none of those it names")
-            training = asdict(self.training) | source.training | entry.training | here.training
+            training = asdict(self.training) | source.training | like.training | entry.training | here.training
             resolved.append(
                 Experiment(
                     dataset=dataset,
@@ -571,9 +589,22 @@ class Config:
                     name=name,
                     model=model,
                     training=_validate(Training, training, f"{where}.training"),
+                    control=entry.control,
                 )
             )
         return resolved
+
+    def _of_control(self, dataset: str, group: str, name: str) -> Changes:
+        """What a data set says of an experiment's control, if the experiment is a variant of that."""
+        chosen, entries = self.datasets[dataset].experiments, self.experiments["main"] | self.experiments[group]
+        entry, control = entries[name], entries.get(self.experiments[group][name].control or "")
+        same = control is not None and control.model == entry.model and name not in chosen
+        return chosen.get(entry.control or "", Changes()) if same else Changes()
+
+    def controls(self, dataset: str) -> dict[str, str]:
+        """Each experiment of a data set that is compared with another -> that other."""
+        everything = [e for group in self.datasets[dataset].groups for e in self.resolve(dataset, group)]
+        return {experiment.name: experiment.control for experiment in everything if experiment.control}
 
     def runtime_of(self, dataset: str) -> Runtime:
         """How arithmetic is done on `dataset`."""

@@ -127,7 +127,9 @@ def test_the_repositorys_params_load_and_every_group_resolves_on_every_data_set(
     settings = config.load(ROOT / "params.yaml")
     for dataset in settings.datasets:
         for group in settings.experiments:
-            assert [e.name for e in settings.resolve(dataset, group)] == list(settings.experiments[group])
+            resolved = {e.name for e in settings.resolve(dataset, group)}
+            lacking = {name for name, entry in settings.experiments[group].items() if entry.needs}
+            assert set(settings.experiments[group]) - resolved <= lacking
 
 
 # --- what is wrong is refused, in one line that names it ----------------------------------------------------------
@@ -396,6 +398,58 @@ def test_what_a_data_set_says_of_an_experiment_can_be_left_out(read):
     assert settings.resolve("blind", "main", tuned=False) == read().resolve("blind", "main")
 
 
+VARIANTS = """\
+  variant:
+    gated: {model: maf, control: maf, options: {fusion: gate}}
+    unlike: {model: maf, control: sasrec}
+    blind_too: {model: maf, control: gated, needs: [image]}
+  deep:"""
+
+
+@pytest.fixture
+def variants(tmp_path):
+    def variants(chosen: str, experiments: str = VARIANTS) -> tuple[config.Config, dict[str, config.Experiment]]:
+        text = PARAMS.replace("  deep:", experiments, 1)
+        text = text.replace("{epochs: 7}", "{epochs: 7}\n    groups: [main, variant]\n    experiments: " + chosen, 1)
+        (tmp_path / "params.yaml").write_text(text)
+        settings = config.load(tmp_path / "params.yaml")
+        return settings, {e.name: e for e in settings.resolve("blind", "variant")}
+
+    return variants
+
+
+def test_a_variant_differs_from_a_tuned_control_in_what_it_says_alone(variants):
+    settings, found = variants("{maf: {options: {fusion: concat, layers: 3}, training: {epochs: 5}}}")
+    tuned = next(e for e in settings.resolve("blind", "main") if e.name == "maf")
+    assert (tuned.model.layers, tuned.model.fusion, tuned.training.epochs) == (3, "concat", 5)
+    assert found["gated"].model == dataclasses.replace(tuned.model, fusion="gate")
+    assert found["gated"].training == tuned.training
+    assert (found["unlike"].model.layers, found["unlike"].training.epochs) == (1, 7)  # its control is another model
+
+
+def test_a_variant_that_was_tuned_itself_is_what_its_tuning_chose(variants):
+    _, found = variants("{maf: {options: {layers: 3}}, gated: {options: {dropout: 0.1}}}")
+    assert (found["gated"].model.layers, found["gated"].model.dropout) == (1, 0.1)
+
+
+def test_experiments_that_need_a_modality_are_left_out_without_it(variants):
+    settings, found = variants("{}")
+    assert list(found) == ["gated", "unlike"]
+    assert [e.name for e in settings.resolve("shop", "variant")] == ["gated", "unlike", "blind_too"]
+
+
+def test_controls_of_a_data_set_are_those_of_its_groups(variants):
+    settings, _ = variants("{}")
+    assert settings.controls("blind") == {"gated": "maf", "unlike": "sasrec"}
+    assert settings.controls("shop") == {}
+
+
+@pytest.mark.parametrize("control", ["gated", "nothing", "sasrec_deep", "popularit"])
+def test_a_control_that_is_no_other_experiment_at_hand_is_refused(variants, control):
+    with pytest.raises(ConfigError, match=f"experiments.variant.gated.control: '{control}' is no other experiment"):
+        variants("{}", VARIANTS.replace("control: maf", f"control: {control}", 1))
+
+
 def test_groups_that_a_data_set_does_not_use_may_share_names_with_its_own(read):
     assert read("{epochs: 7}", "{epochs: 7}\n    groups: [main, deep]").datasets["blind"].groups == ("main", "deep")
     assert read().datasets["shop"].groups == ("main",)  # and `narrow` has a sasrec too
@@ -522,7 +576,8 @@ def _names_used() -> set[str]:
 
 
 KINDS = sorted(_sections(config.Config, set()) | set(config.MODELS.values()), key=lambda kind: kind.__name__)
-READ_BY_CONFIG = {"model", "models", "options", "experiments"}  # resolved there; and `kind`, the tag
+# There; and `kind`, the tag.
+READ_BY_CONFIG = {"model", "models", "options", "experiments", "control", "needs"}
 BY_MODALITY = {f"{modality}_weight" for modality in ("image", "text", "category")}  # read as f"{modality}_weight"
 
 

@@ -1,0 +1,226 @@
+"""What a claim can be judged by: each kind of evidence says of what table it is, its rule, and its verdict.
+
+supported        the claimed effect is there: its 95 % interval lies on the claimed side of 0, and, where several things
+                 are compared, so says the p-value after Holm's correction (below 0.05)
+not supported    an effect worth having is excluded: the interval ends before 5 % of what it is compared with
+inconclusive     neither
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from mmrec.config import STRICT, Name
+from mmrec.statistics import holm, mean_interval
+
+LEVEL = 0.05
+WORTH_HAVING = 0.05  # of what it is compared with
+PRIMARY = "full_unseen"
+Protocol = Literal["full_unseen", "full_all", "sampled_100"]
+Verdict = Literal["supported", "not supported", "inconclusive"]
+Judged = tuple[str, Verdict] | None  # evidence as a sentence, and the verdict; None where a data set has none
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Compared:
+    """An experiment is better (or worse) than its control: NDCG@10 on test, from comparisons.csv."""
+
+    table: Literal["comparisons"]
+    experiment: Name
+    against: Name
+    claimed: Literal["better", "worse"] = "better"
+    protocol: Protocol = PRIMARY
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"NDCG@10 ({self.protocol}) of {self.experiment} is {self.claimed} than that of {self.against}: "
+            f"the paired 95 % interval of the difference lies beyond 0 and p (Holm) < {LEVEL}; "
+            f"not supported: a difference of {WORTH_HAVING:.0%} is excluded"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        comparisons, results = _read(reports, "comparisons"), _read(reports, "results")
+        if comparisons is None or results is None:
+            return None
+        of = comparisons[(comparisons["experiment"] == self.experiment) & (comparisons["baseline"] == self.against)]
+        of = of[_measured(of, self.protocol)]
+        if of.empty:
+            return None
+        (row,) = of.itertuples()
+        base = results[(results["experiment"] == self.against) & (results["split"] == "test")]
+        base = base[_measured(base, self.protocol)]
+        sign = 1 if self.claimed == "better" else -1
+        low, high = sorted((sign * row.ci_low, sign * row.ci_high))
+        worth = WORTH_HAVING * base["value"].mean()
+        return (
+            f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}], p (Holm) {row.p_holm:.4f}, "
+            f"{row.users} users, {row.seeds} seeds",
+            _verdict(low, high, worth, row.p_holm < LEVEL),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Attended:
+    """Attention prefers items that resemble the last one in a modality, beyond chance: from attention.csv."""
+
+    table: Literal["attention"]
+    modality: Name
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"the attended items' resemblance to the last one ({self.modality}) is above 95 % of permutations that "
+            f"keep positions, p (Holm) < {LEVEL}; not supported: it is at or below their mean"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        table = _read(reports, "attention")
+        of = None if table is None else table[table["modality"] == self.modality]
+        if of is None or of.empty:
+            return None
+        (row,) = of.itertuples()
+        seen = row.p_holm < LEVEL and row.observed > row.chance_high
+        evidence = (
+            f"resemblance {row.observed:.3f}, by chance {row.chance:.3f} [{row.chance_low:.3f}, "
+            f"{row.chance_high:.3f}], p (Holm) {row.p_holm:.4f}, {row.users} users"
+        )
+        return evidence, "supported" if seen else "not supported" if row.observed <= row.chance else "inconclusive"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Disturbed:
+    """The trained model gets worse when a modality goes missing or noisy at test time: from robustness.csv."""
+
+    table: Literal["robustness"]
+    kind: Literal["missing", "noise"]
+    modality: Name
+    level: Annotated[float, Field(gt=0)]
+
+    @property
+    def rule(self) -> str:
+        how = f"{self.level:.0%} missing" if self.kind == "missing" else f"noise of {self.level:g} deviations"
+        return (
+            f"NDCG@10 falls with {self.modality} at {how}: the 95 % interval over seeds of the loss lies above 0; "
+            f"not supported: a loss of {WORTH_HAVING:.0%} is excluded"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        table = _read(reports, "robustness")
+        of = None if table is None else table[table["modality"] == self.modality]
+        if of is None or of.empty:
+            return None
+        whole = of[(of["kind"] == "missing") & (of["level"] == 0)].set_index("model")["ndcg_10"]
+        after = of[(of["kind"] == self.kind) & (of["level"] == self.level)].set_index("model")["ndcg_10"]
+        mean, low, high = mean_interval((whole - after).to_numpy())
+        evidence = f"loss {mean:+.4f} [{low:+.4f}, {high:+.4f}] of {whole.mean():.4f}, {len(whole)} seeds"
+        return evidence, _verdict(low, high, WORTH_HAVING * whole.mean(), True)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Mended:
+    """Training with modality dropout makes a model lose less when a modality goes missing: from mended.csv."""
+
+    table: Literal["mended"]
+    modality: Name
+    level: Annotated[float, Field(gt=0)]
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"NDCG@10 with {self.modality} at {self.level:.0%} missing is higher after training with modality dropout: "
+            "the 95 % interval over seeds of the difference lies above 0; "
+            f"not supported: a gain of {WORTH_HAVING:.0%} is excluded"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        table = _read(reports, "mended")
+        of = None if table is None else table[(table["kind"] == "missing") & (table["modality"] == self.modality)]
+        if of is None or of.empty:
+            return None
+        wide = of[of["level"] == self.level].pivot(index="model", columns="experiment", values="ndcg_10")
+        mean, low, high = mean_interval((wide["modality_dropout"] - wide["maf"]).to_numpy())
+        base = wide["maf"].mean()
+        evidence = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] above {base:.4f}, {len(wide)} seeds"
+        return evidence, _verdict(low, high, WORTH_HAVING * base, True)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Among:
+    """MAF is better than SASRec among part of the users, in NDCG@10 on test: from slices.csv."""
+
+    table: Literal["slices"]
+    slice: str
+    label: str
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"among users with {self.slice} {self.label}, NDCG@10 of maf is better than that of sasrec: "
+            f"the paired 95 % interval lies above 0 and p (Holm, over the parts of {self.slice}) < {LEVEL}; "
+            f"not supported: a gain of {WORTH_HAVING:.0%} is excluded"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        table = _read(reports, "slices")
+        if table is None:
+            return None
+        of = table[(table["slice"] == self.slice) & (table["experiment"] == "maf")]
+        of = of.assign(p_holm=holm(of["p_value"]))
+        of = of[of["label"].astype(str) == self.label]
+        if of.empty:
+            return None
+        (row,) = of.itertuples()
+        evidence = (
+            f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}] to {row.baseline:.4f}, p (Holm) "
+            f"{row.p_holm:.4f}, {row.users} users"
+        )
+        return evidence, _verdict(row.ci_low, row.ci_high, WORTH_HAVING * row.baseline, row.p_holm < LEVEL)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Conflicting:
+    """The gradient of an auxiliary task goes against that of the next item: from agreement.csv."""
+
+    table: Literal["agreement"]
+    modality: Name
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"the mean cosine between the gradients of the next item and of its {self.modality}, over all steps of "
+            f"training, is below 0: so is its 95 % interval over seeds; not supported: the interval lies above 0"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        table = _read(reports, "agreement")
+        of = None if table is None else table[table["tasks"] == f"id, {self.modality}"]
+        if of is None or of.empty:
+            return None
+        mean, low, high = mean_interval(of["cosine"].to_numpy())
+        evidence = (
+            f"cosine {mean:+.3f} [{low:+.3f}, {high:+.3f}], below 0 in {of['conflicting'].mean():.1%} of the steps, "
+            f"{len(of)} seeds"
+        )
+        return evidence, "supported" if high < 0 else "not supported" if low > 0 else "inconclusive"
+
+
+def _verdict(low: float, high: float, worth: float, certain: bool) -> Verdict:
+    if low > 0 and certain:
+        return "supported"
+    return "not supported" if high < worth else "inconclusive"
+
+
+def _measured(table: pd.DataFrame, protocol: str) -> pd.Series:
+    return (table["protocol"] == protocol) & (table["metric"] == "ndcg") & (table["k"] == 10)
+
+
+def _read(reports: Path, name: str) -> pd.DataFrame | None:
+    path = reports / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else None
+
+
+Evidence = Annotated[Compared | Attended | Disturbed | Mended | Among | Conflicting, Field(discriminator="table")]

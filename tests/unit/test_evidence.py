@@ -1,0 +1,166 @@
+import json
+
+import pandas as pd
+import pytest
+from pydantic import TypeAdapter
+
+from mmrec import evidence
+
+BETTER = {"table": "comparisons", "experiment": "maf", "against": "sasrec"}
+
+
+def asked(**settings):
+    return TypeAdapter(evidence.Evidence).validate_json(json.dumps(settings))
+
+
+def write_comparison(folder, low, high, p_holm, base=0.1):
+    row = {"experiment": "maf", "baseline": "sasrec", "protocol": "full_unseen", "metric": "ndcg", "k": 10}
+    row |= {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "p_holm": p_holm, "users": 9, "seeds": 5}
+    decoys = [row | {"k": 5, "ci_low": 1.0}, row | {"protocol": "full_all", "ci_low": 1.0}, row | {"baseline": "other"}]
+    pd.DataFrame([*decoys, row]).to_csv(folder / "comparisons.csv", index=False)
+    value = {"experiment": "sasrec", "split": "test", "protocol": "full_unseen", "metric": "ndcg", "k": 10}
+    results = [value | {"value": base * 0.9}, value | {"value": base * 1.1}, value | {"split": "valid", "value": 9.0}]
+    pd.DataFrame(results).to_csv(folder / "results.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    "low, high, p_holm, better, worse",
+    [
+        (0.001, 0.02, 0.01, "supported", "not supported"),
+        (0.001, 0.02, 0.20, "inconclusive", "not supported"),  # chance is not excluded
+        (-0.001, 0.02, 0.01, "inconclusive", "not supported"),
+        (-0.001, 0.004, 0.9, "not supported", "not supported"),  # 5 % of 0.1 are excluded on both sides
+        (-0.02, 0.02, 0.9, "inconclusive", "inconclusive"),
+        (-0.02, -0.001, 0.01, "not supported", "supported"),
+    ],
+)
+def test_a_comparison_is_judged_by_its_interval(tmp_path, low, high, p_holm, better, worse):
+    write_comparison(tmp_path, low, high, p_holm)
+    said, verdict = asked(**BETTER).judge(tmp_path)
+    assert verdict == better
+    assert f"[{low:+.4f}, {high:+.4f}]" in said and "9 users, 5 seeds" in said
+    assert asked(**BETTER, claimed="worse").judge(tmp_path)[1] == worse
+
+
+def test_what_is_worth_having_is_measured_by_what_it_is_compared_with(tmp_path):
+    write_comparison(tmp_path, -0.001, 0.004, 0.9, base=0.1)
+    assert asked(**BETTER).judge(tmp_path)[1] == "not supported"
+    write_comparison(tmp_path, -0.001, 0.004, 0.9, base=0.07)
+    assert asked(**BETTER).judge(tmp_path)[1] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "observed, p_holm, verdict",
+    [(0.5, 0.01, "supported"), (0.5, 0.06, "inconclusive"), (0.25, 0.2, "inconclusive"), (0.19, 1, "not supported")],
+)
+def test_attention_is_judged_against_permutations(tmp_path, observed, p_holm, verdict):
+    row = {"modality": "image", "observed": observed, "chance": 0.2, "chance_low": 0.1, "chance_high": 0.3}
+    rows = [row | {"p_holm": p_holm, "users": 7}, row | {"modality": "text", "observed": 0.9, "p_holm": 0, "users": 7}]
+    pd.DataFrame(rows).to_csv(tmp_path / "attention.csv", index=False)
+    assert asked(table="attention", modality="image").judge(tmp_path)[1] == verdict
+    assert asked(table="attention", modality="category").judge(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "losses, verdict",
+    [
+        ([0.02, 0.03, 0.025], "supported"),
+        ([0.001, -0.001, 0.0], "not supported"),
+        ([0.03, -0.02, 0.01], "inconclusive"),
+        ([-0.02, -0.03, -0.025], "not supported"),
+    ],
+)
+def test_a_loss_under_disturbance_is_paired_by_model(tmp_path, losses, verdict):
+    whole = [0.10, 0.20, 0.30]  # models differ more than they lose
+    rows = []
+    for model, (before, loss) in enumerate(zip(whole, losses, strict=True)):
+        rows.append(("missing", "image", 0.0, model, before))
+        rows.append(("noise", "image", 2.0, model, before - loss))
+        rows.append(("noise", "image", 1.0, model, before - 9))
+        rows.append(("missing", "text", 0.0, model, 9.0))
+    table = pd.DataFrame(rows, columns=["kind", "modality", "level", "model", "ndcg_10"])
+    table.sample(frac=1, random_state=0).to_csv(tmp_path / "robustness.csv", index=False)
+    said, found = asked(table="robustness", kind="noise", modality="image", level=2.0).judge(tmp_path)
+    assert found == verdict and "of 0.2000, 3 seeds" in said
+
+
+def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
+    write_comparison(tmp_path, 0.001, 0.02, 0.01)
+    assert asked(**BETTER, protocol="sampled_100").judge(tmp_path) is None
+    of = pd.read_csv(tmp_path / "comparisons.csv").assign(protocol="sampled_100", ci_low=-0.02, ci_high=-0.01)
+    of.query("k == 10 and baseline == 'sasrec'").iloc[-1:].to_csv(tmp_path / "comparisons.csv", index=False)
+    pd.read_csv(tmp_path / "results.csv").assign(protocol="sampled_100").to_csv(tmp_path / "results.csv", index=False)
+    assert asked(**BETTER, protocol="sampled_100").judge(tmp_path)[1] == "not supported"
+    assert asked(**BETTER).judge(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "gains, verdict",
+    [
+        ([0.02, 0.03, 0.025], "supported"),
+        ([0.0, 0.001, -0.001], "not supported"),
+        ([0.03, -0.02, 0.01], "inconclusive"),
+    ],
+)
+def test_what_modality_dropout_mends_is_paired_by_seed(tmp_path, gains, verdict):
+    rows = []
+    for model, gain in enumerate(gains):
+        for name, score in (("maf", 0.1 + model), ("modality_dropout", 0.1 + model + gain)):
+            rows.append((name, "missing", "image", 1.0, model, score))
+            rows += [(name, "missing", "image", 0.5, model, 9.0), (name, "missing", "text", 1.0, model, 9.0)]
+            rows.append((name, "noise", "image", 1.0, model, 9.0))
+    table = pd.DataFrame(rows, columns=["experiment", "kind", "modality", "level", "model", "ndcg_10"])
+    table.sample(frac=1, random_state=0).to_csv(tmp_path / "mended.csv", index=False)
+    said, found = asked(table="mended", modality="image", level=1.0).judge(tmp_path)
+    assert found == verdict and "above 1.1000, 3 seeds" in said
+    assert asked(table="mended", modality="category", level=1.0).judge(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "low, high, p_value, verdict",
+    [
+        (0.01, 0.03, 0.001, "supported"),
+        (0.01, 0.03, 0.03, "inconclusive"),  # one of two parts: Holm doubles it
+        (-0.02, 0.004, 0.5, "not supported"),  # 5 % of 0.1
+        (-0.02, 0.03, 0.5, "inconclusive"),
+    ],
+)
+def test_part_of_the_users_is_judged_among_the_parts(tmp_path, low, high, p_value, verdict):
+    row = {"slice": "popularity", "label": "0", "users": 7, "experiment": "maf", "baseline": 0.1}
+    row |= {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "p_value": p_value}
+    other = row | {"label": "1 to 3", "ci_low": 9.0, "p_value": 0.9}
+    decoys = [row | {"experiment": "popularity", "ci_low": 9.0}, row | {"slice": "history", "ci_low": 9.0}]
+    pd.DataFrame([*decoys, row, other]).to_csv(tmp_path / "slices.csv", index=False)
+    said, found = asked(table="slices", slice="popularity", label="0").judge(tmp_path)
+    assert found == verdict and "7 users" in said
+    assert asked(table="slices", slice="popularity", label="9").judge(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "cosines, verdict",
+    [([-0.1, -0.2, -0.15], "supported"), ([0.1, 0.2, 0.15], "not supported"), ([-0.1, 0.2, 0.0], "inconclusive")],
+)
+def test_tasks_conflict_where_their_gradients_do(tmp_path, cosines, verdict):
+    rows = [("id, image", seed, cosine, 0.25) for seed, cosine in enumerate(cosines)] + [("id, text", 0, 9.0, 0.0)]
+    table = pd.DataFrame(rows, columns=["tasks", "seed", "cosine", "conflicting"])
+    table.to_csv(tmp_path / "agreement.csv", index=False)
+    said, found = asked(table="agreement", modality="image").judge(tmp_path)
+    assert found == verdict and "25.0% of the steps, 3 seeds" in said
+    assert asked(table="agreement", modality="category").judge(tmp_path) is None
+
+
+def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
+    kinds = [
+        BETTER,
+        {"table": "attention", "modality": "image"},
+        {"table": "robustness", "kind": "noise", "modality": "image", "level": 1.0},
+        {"table": "mended", "modality": "image", "level": 1.0},
+        {"table": "slices", "slice": "popularity", "label": "0"},
+        {"table": "agreement", "modality": "image"},
+    ]
+    assert {kind["table"] for kind in kinds} == {
+        kind.__dataclass_fields__["table"].type.__args__[0] for kind in evidence.Evidence.__origin__.__args__
+    }
+    for kind in kinds:
+        assert asked(**kind).judge(tmp_path) is None
+        assert "not supported:" in asked(**kind).rule
