@@ -1,5 +1,8 @@
 """What a claim can be judged by: each kind of evidence says of what table it is, its rule, and its verdict.
 
+`rule` is a sentence; `judge(reports)` looks into the tables of a data set's folder and says what is there and the
+verdict, or None where there is nothing to judge by. Unless a kind's rule says otherwise:
+
 supported        the claimed effect is there: its 95 % interval lies on the claimed side of 0, and, where several things
                  are compared, so says the p-value after Holm's correction (below 0.05)
 not supported    an effect worth having is excluded: the interval ends before 5 % of what it is compared with
@@ -7,7 +10,7 @@ inconclusive     neither
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field
@@ -43,16 +46,12 @@ class Compared:
         )
 
     def judge(self, reports: Path) -> Judged:
-        comparisons, results = _read(reports, "comparisons"), _read(reports, "results")
-        if comparisons is None or results is None:
-            return None
-        of = comparisons[(comparisons["experiment"] == self.experiment) & (comparisons["baseline"] == self.against)]
-        of = of[_measured(of, self.protocol)]
-        if of.empty:
+        measure = {"protocol": self.protocol, "metric": "ndcg", "k": 10}
+        of = _rows(reports, "comparisons", experiment=self.experiment, baseline=self.against, **measure)
+        base = _rows(reports, "results", experiment=self.against, split="test", **measure)
+        if of.empty or base.empty:
             return None
         (row,) = of.itertuples()
-        base = results[(results["experiment"] == self.against) & (results["split"] == "test")]
-        base = base[_measured(base, self.protocol)]
         sign = 1 if self.claimed == "better" else -1
         low, high = sorted((sign * row.ci_low, sign * row.ci_high))
         worth = WORTH_HAVING * base["value"].mean()
@@ -78,9 +77,8 @@ class Attended:
         )
 
     def judge(self, reports: Path) -> Judged:
-        table = _read(reports, "attention")
-        of = None if table is None else table[table["modality"] == self.modality]
-        if of is None or of.empty:
+        of = _rows(reports, "attention", modality=self.modality)
+        if of.empty:
             return None
         (row,) = of.itertuples()
         seen = row.p_holm < LEVEL and row.observed > row.chance_high
@@ -109,12 +107,11 @@ class Disturbed:
         )
 
     def judge(self, reports: Path) -> Judged:
-        table = _read(reports, "robustness")
-        of = None if table is None else table[table["modality"] == self.modality]
-        if of is None or of.empty:
+        whole = _rows(reports, "robustness", kind="missing", modality=self.modality, level=0)
+        after = _rows(reports, "robustness", kind=self.kind, modality=self.modality, level=self.level)
+        if whole.empty or after.empty:
             return None
-        whole = of[(of["kind"] == "missing") & (of["level"] == 0)].set_index("model")["ndcg_10"]
-        after = of[(of["kind"] == self.kind) & (of["level"] == self.level)].set_index("model")["ndcg_10"]
+        whole, after = whole.set_index("model")["ndcg_10"], after.set_index("model")["ndcg_10"]
         mean, low, high = mean_interval((whole - after).to_numpy())
         evidence = f"loss {mean:+.4f} [{low:+.4f}, {high:+.4f}] of {whole.mean():.4f}, {len(whole)} seeds"
         return evidence, _verdict(low, high, WORTH_HAVING * whole.mean(), True)
@@ -137,11 +134,10 @@ class Mended:
         )
 
     def judge(self, reports: Path) -> Judged:
-        table = _read(reports, "mended")
-        of = None if table is None else table[(table["kind"] == "missing") & (table["modality"] == self.modality)]
-        if of is None or of.empty:
+        of = _rows(reports, "mended", kind="missing", modality=self.modality, level=self.level)
+        if of.empty:
             return None
-        wide = of[of["level"] == self.level].pivot(index="model", columns="experiment", values="ndcg_10")
+        wide = of.pivot(index="model", columns="experiment", values="ndcg_10")
         mean, low, high = mean_interval((wide["modality_dropout"] - wide["maf"]).to_numpy())
         base = wide["maf"].mean()
         evidence = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] above {base:.4f}, {len(wide)} seeds"
@@ -165,15 +161,10 @@ class Among:
         )
 
     def judge(self, reports: Path) -> Judged:
-        table = _read(reports, "slices")
-        if table is None:
+        parts = _rows(reports, "slices", slice=self.slice, experiment="maf")
+        if parts.empty or self.label not in set(parts["label"]):
             return None
-        of = table[(table["slice"] == self.slice) & (table["experiment"] == "maf")]
-        of = of.assign(p_holm=holm(of["p_value"]))
-        of = of[of["label"].astype(str) == self.label]
-        if of.empty:
-            return None
-        (row,) = of.itertuples()
+        (row,) = parts.assign(p_holm=holm(parts["p_value"])).query("label == @self.label").itertuples()
         evidence = (
             f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}] to {row.baseline:.4f}, p (Holm) "
             f"{row.p_holm:.4f}, {row.users} users"
@@ -196,9 +187,8 @@ class Conflicting:
         )
 
     def judge(self, reports: Path) -> Judged:
-        table = _read(reports, "agreement")
-        of = None if table is None else table[table["tasks"] == f"id, {self.modality}"]
-        if of is None or of.empty:
+        of = _rows(reports, "agreement", tasks=f"id, {self.modality}")
+        if of.empty:
             return None
         mean, low, high = mean_interval(of["cosine"].to_numpy())
         evidence = (
@@ -214,13 +204,13 @@ def _verdict(low: float, high: float, worth: float, certain: bool) -> Verdict:
     return "not supported" if high < worth else "inconclusive"
 
 
-def _measured(table: pd.DataFrame, protocol: str) -> pd.Series:
-    return (table["protocol"] == protocol) & (table["metric"] == "ndcg") & (table["k"] == 10)
-
-
-def _read(reports: Path, name: str) -> pd.DataFrame | None:
+def _rows(reports: Path, name: str, **wanted: Any) -> pd.DataFrame:
+    """Of a table, the rows that have all these values; none where there is no such table."""
     path = reports / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else None
+    if not path.exists():
+        return pd.DataFrame()
+    table = pd.read_csv(path, dtype={"label": str})  # a label may be a number
+    return table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 
 Evidence = Annotated[Compared | Attended | Disturbed | Mended | Among | Conflicting, Field(discriminator="table")]

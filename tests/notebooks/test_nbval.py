@@ -4,8 +4,8 @@ nbval runs the executed copies again in a scratch place, raw data included. What
 shapes, shares, similarities) is compared exactly. What does is computed too, but compared with a tolerance: hundreds
 of optimiser steps turn a last bit, which another processor may round differently, into other ranks.
 
-Everything is done anew but runs that this checkout has just made itself, as after `make demo`: a run is stored under
-the hash of all that determines it, so one that is found is the one that would be made. Without .runs/ all are trained.
+Everything is done anew but runs that this checkout has made itself since its code was last touched, as `make demo` does
+on a clean one: a run is stored under the hash of all that determines it. Without such runs all are trained.
 """
 
 import os
@@ -46,8 +46,10 @@ def nbval(notebooks: list[Path], work: Path) -> subprocess.CompletedProcess:
 def recomputed(tmp_path_factory):
     """Scratch folder in which all notebooks of the demo have run anew, and what nbval said."""
     work = tmp_path_factory.mktemp("scratch")
+    code = max(path.stat().st_mtime for path in (ROOT / "mmrec").rglob("*.py"))
     for finished in (ROOT / ".runs").glob("*/run.json"):
-        shutil.copytree(finished.parent, work / ".runs" / finished.parent.name)
+        if finished.stat().st_mtime > code:
+            shutil.copytree(finished.parent, work / ".runs" / finished.parent.name)
     subprocess.run(
         [sys.executable, "-m", "mmrec.sources", "fetch", "demo"],
         env=os.environ | {"MMREC_WORK": str(work)},

@@ -1,10 +1,11 @@
 import json
+from typing import get_args
 
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter
 
-from mmrec import evidence
+from mmrec import evaluation, evidence
 
 BETTER = {"table": "comparisons", "experiment": "maf", "against": "sasrec"}
 
@@ -164,3 +165,7 @@ def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
     for kind in kinds:
         assert asked(**kind).judge(tmp_path) is None
         assert "not supported:" in asked(**kind).rule
+
+
+def test_protocols_that_can_be_asked_for_are_those_that_are_measured():
+    assert get_args(evidence.Protocol) == evaluation.PROTOCOLS and evidence.PRIMARY in evaluation.PROTOCOLS
