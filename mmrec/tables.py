@@ -1,6 +1,7 @@
 """Per-user ranks -> the tables that people read. Rounded where shown, never where stored."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pandas as pd
 
 from mmrec.evaluation import PROTOCOLS, gains, measures
 from mmrec.sequences import Sequences
-from mmrec.statistics import compare, holm, mean_interval, resampled_means
+from mmrec.statistics import Comparison, compare, holm, mean_interval, resampled_means
 
 RESULT_COLUMNS = ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
-COMPARISON_COLUMNS = ["experiment", "baseline", "protocol", "metric", "k"] + [
+COMPARISON_COLUMNS = ["group", "experiment", "baseline", "protocol", "metric", "k"] + [
     "difference",
     "ci_low",
     "ci_high",
+    "effect",
     "p_value",
     "p_holm",
     "users",
@@ -54,42 +56,49 @@ def rank_matrices(ranks: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     return matrices
 
 
-def comparisons_table(ranks: pd.DataFrame, baseline: str, ks: tuple[int, ...]) -> pd.DataFrame:
-    """comparisons.csv: every other experiment against the baseline, on test.
+def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks: tuple[int, ...]) -> pd.DataFrame:
+    """comparisons.csv: each experiment against its control, on test.
 
-    `p_holm` is corrected within the family of all experiments compared on one (protocol, metric, k).
+    `p_holm` is corrected within a family: the experiments of one group, compared on one (protocol, metric, k).
+
+    Args:
+        ranks: as for `results_table`.
+        controls: experiment -> the one it is compared with; a name: that of all others.
 
     Raises:
-        ValueError: no such baseline, or an experiment was asked about other users.
+        ValueError: no such experiment, or two that are compared were asked about other users.
     """
     asked = ranks[ranks["split"] == "test"].groupby("experiment", sort=False)["user"].agg(frozenset)
-    if baseline not in asked:
-        raise ValueError(f"no ranks of the baseline {baseline!r}; one of {list(asked.index)}")
-    if different := [name for name, users in asked.items() if users != asked[baseline]]:
-        raise ValueError(f"{different} and the baseline {baseline!r} were not asked about the same users")
+    if isinstance(controls, str):
+        controls = {name: controls for name in asked.index if name != controls}
+    for name, control in controls.items():
+        if unknown := {name, control} - set(asked.index):
+            raise ValueError(f"no ranks of {', '.join(sorted(unknown))}; there are those of {list(asked.index)}")
+        if asked[name] != asked[control]:
+            raise ValueError(f"{name!r} and its control {control!r} were not asked about the same users")
     matrices = rank_matrices(ranks)
-    asked_for = [(protocol, metric, k) for protocol in PROTOCOLS for metric, k in measures(ks)]
     gained = {
-        (protocol, metric, k, name): gains(matrix[protocol], metric, k)
-        for protocol, metric, k in asked_for
+        (name, protocol, metric, k): gains(matrix[protocol], metric, k)
         for name, matrix in matrices.items()
+        for protocol in PROTOCOLS
+        for metric, k in measures(ks)
     }
-    ends = np.cumsum([len(matrix) for matrix in gained.values()])
+    ends = np.cumsum([len(of_seeds) for of_seeds in gained.values()])
     means = resampled_means(np.vstack(list(gained.values())))
     drawn = dict(zip(gained, np.split(means, ends[:-1], axis=1), strict=True))
-    others = [name for name in matrices if name != baseline]
-    families = []
-    for measure in asked_for:
-        theirs = (*measure, baseline)
-        rows = [
-            {"experiment": name, "baseline": baseline, "protocol": measure[0], "metric": measure[1], "k": measure[2]}
-            | vars(compare(gained[*measure, name], gained[theirs], drawn[*measure, name], drawn[theirs]))
-            for name in others
-        ]
-        family = pd.DataFrame(rows, columns=COMPARISON_COLUMNS).astype({"k": "Int64"})
-        family["p_holm"] = holm(family["p_value"])
-        families.append(family)
-    return pd.concat(families, ignore_index=True)
+    rows = []
+    for name, control in controls.items():
+        for protocol in PROTOCOLS:
+            for metric, k in measures(ks):
+                ours, theirs = (name, protocol, metric, k), (control, protocol, metric, k)
+                found = compare(gained[ours], gained[theirs], drawn[ours], drawn[theirs])
+                rows.append((name, control, protocol, metric, k, *astuple(found)))
+    names = ["experiment", "baseline", "protocol", "metric", "k", *(field.name for field in fields(Comparison))]
+    table = pd.DataFrame(rows, columns=names).astype({"k": "Int64"})
+    table["group"] = table["experiment"].map(ranks.groupby("experiment")["group"].first())
+    family = table.groupby(["group", "protocol", "metric", "k"], sort=False, dropna=False)["p_value"]
+    table["p_holm"] = family.transform(lambda p_values: holm(p_values.to_numpy()))
+    return table[COMPARISON_COLUMNS]
 
 
 def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series]) -> pd.DataFrame:

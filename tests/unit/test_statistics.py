@@ -45,7 +45,7 @@ def drawn(seed, seeds, users, mean=0.0, spread=1.0):
 def test_a_model_does_not_differ_from_itself():
     same = np.random.default_rng(0).random((1, 50))
     found = compare(same, same, resamples=200)
-    assert (found.difference, found.ci_low, found.ci_high, found.p_value) == (0, 0, 0, 1)
+    assert (found.difference, found.ci_low, found.ci_high, found.effect, found.p_value) == (0, 0, 0, 0, 1)
 
 
 def test_with_several_seeds_a_model_does_not_differ_from_itself_significantly():
@@ -65,6 +65,18 @@ def test_a_clear_gap_is_found_on_either_side():
     swapped = compare(base, base + 0.3, resamples=1000)
     assert swapped.ci_high < 0
     assert swapped.p_value == found.p_value
+
+
+def test_the_effect_is_cohens_d_between_users():
+    # seeds' means of each user: ours 1, 2, 6, theirs 1, 1, 1: differences 0, 1, 5, mean 2, deviation sqrt(7)
+    ours, theirs = np.array([[0.0, 2, 6], [2, 2, 6]]), np.ones((3, 3))
+    assert compare(ours, theirs, resamples=100).effect == pytest.approx(2 / 7**0.5)
+    assert compare(theirs, ours, resamples=100).effect == pytest.approx(-2 / 7**0.5)
+    assert compare(ours[:, :1], theirs[:, :1], resamples=100).effect == 0  # one user has no spread
+    # For one seed it is what a paired t statistic is a multiple of.
+    ours, theirs = drawn(0, 1, 50, mean=0.3), drawn(1, 1, 50)
+    t = stats.ttest_rel(ours[0], theirs[0]).statistic
+    assert compare(ours, theirs, resamples=100).effect == pytest.approx(t / 50**0.5)
 
 
 def test_with_one_seed_the_interval_is_that_of_paired_normal_theory():

@@ -78,8 +78,8 @@ def test_groups_are_kept_apart(ranks):
 def test_comparisons_have_the_columns_that_readers_rely_on(ranks):
     table = tables.comparisons_table(ranks, "a", KS)
     assert table.columns.tolist() == [
-        *["experiment", "baseline", "protocol", "metric", "k", "difference", "ci_low", "ci_high"],
-        *["p_value", "p_holm", "users", "seeds"],
+        *["group", "experiment", "baseline", "protocol", "metric", "k", "difference", "ci_low", "ci_high"],
+        *["effect", "p_value", "p_holm", "users", "seeds"],
     ]
     assert str(table["k"].dtype) == "Int64"
     assert len(table) == 3 * 5
@@ -112,13 +112,33 @@ def test_ranks_stand_in_order_of_seed_and_user(ranks):
     assert matrices["a"]["full_unseen"].tolist() == [[2, 11, 4], [2, 11, 5]]
 
 
-def test_holm_is_taken_over_the_experiments_of_one_measure(ranks):
-    more = ranks[ranks["experiment"] == "b"].assign(experiment="c")
-    more[list(PROTOCOLS)] += 1
-    table = tables.comparisons_table(pd.concat([ranks, more]), "a", KS)
-    assert len(table) == 2 * 15
-    for _, family in table.groupby(["protocol", "metric", "k"], dropna=False):
-        assert family["experiment"].tolist() == ["b", "c"]
+def shifted(ranks, experiment, by, group="main"):
+    """Another experiment: b with all ranks moved."""
+    more = ranks[ranks["experiment"] == "b"].assign(experiment=experiment, group=group)
+    more[list(PROTOCOLS)] += by
+    return more
+
+
+def test_each_experiment_is_compared_with_its_own_control(ranks):
+    three = pd.concat([ranks, shifted(ranks, "c", 1)])
+    table = tables.comparisons_table(three, {"b": "a", "c": "b"}, KS)
+    assert table.drop_duplicates("experiment")["baseline"].tolist() == ["a", "b"]
+    alone = tables.comparisons_table(three[three["experiment"] != "a"], "b", KS)
+    of_c = table[table["experiment"] == "c"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_c.drop(columns="p_holm"), alone.drop(columns="p_holm"))
+    assert "a" not in set(table["experiment"])  # it has no control
+
+
+def test_holm_is_taken_over_the_experiments_of_one_group_and_measure(ranks):
+    four = pd.concat(
+        [ranks, shifted(ranks, "c", 1), shifted(ranks, "d", 2, "control"), shifted(ranks, "e", 0, "control")]
+    )
+    table = tables.comparisons_table(four, "a", KS)
+    assert len(table) == 4 * 15
+    families = table.groupby(["group", "protocol", "metric", "k"], dropna=False)
+    assert len(families) == 2 * 15
+    for (group, *_), family in families:
+        assert family["experiment"].tolist() == {"main": ["b", "c"], "control": ["d", "e"]}[group]
         assert family["p_holm"].to_numpy() == pytest.approx(statistics.holm(family["p_value"].to_numpy()))
 
 
@@ -137,13 +157,14 @@ def test_a_user_whom_one_seed_never_asked_is_refused(ranks):
 def test_other_users_in_equal_number_are_refused(ranks):
     other = ranks.copy()
     other.loc[(other["experiment"] == "b") & (other["user"] == 2), "user"] = 7
-    with pytest.raises(ValueError, match=r"\['b'\] and the baseline 'a' were not asked about the same users"):
+    with pytest.raises(ValueError, match="'b' and its control 'a' were not asked about the same users"):
         tables.comparisons_table(other, "a", KS)
 
 
-def test_an_unknown_baseline_is_refused_by_name(ranks):
-    with pytest.raises(ValueError, match="no ranks of the baseline 'z'"):
-        tables.comparisons_table(ranks, "z", KS)
+@pytest.mark.parametrize(("controls", "unknown"), [("z", "z"), ({"b": "z"}, "z"), ({"y": "a"}, "y")])
+def test_an_unknown_experiment_is_refused_by_name(ranks, controls, unknown):
+    with pytest.raises(ValueError, match=rf"no ranks of {unknown}; there are those of \['a', 'b'\]"):
+        tables.comparisons_table(ranks, controls, KS)
 
 
 # --- for reading -------------------------------------------------------------------------------------------------
