@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmrec.config import Experiment
 from mmrec.files import atomic
 
 TEXTS = ("curve.csv", "run.json")  # kept word for word; run.json is written last, for it says that a run is finished
@@ -42,6 +43,27 @@ def unpack(file: Path, run: Path) -> None:
                 path.write_text(texts[name])
 
 
-def key(file: Path) -> dict:
-    """What determined the run, from its run.json."""
-    return json.loads(pq.read_schema(file).metadata[b"run.json"])["key"]
+def about(file: Path) -> dict:
+    """run.json of an archived run: its `key`, what determined it, and under what circumstances it was made."""
+    return json.loads(pq.read_schema(file).metadata[b"run.json"])
+
+
+def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
+    """What the archived runs of experiments took, by group.
+
+    Returns:
+        group, runs, minutes (of one process, summed; of an interrupted run its last session), gigabytes (the most that
+        a process held); a run that two experiments share counts with the first.
+    """
+    groups = {}
+    for experiment in experiments:
+        groups.setdefault(json.dumps(experiment.determines, sort_keys=True), experiment.group)
+    rows = []
+    for file in sorted(folder.glob("*.parquet")):
+        run = about(file)
+        determined = {name: run["key"][name] for name in ("model", "options", "training")}
+        if group := groups.get(json.dumps(determined, sort_keys=True)):
+            rows.append((group, run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9))
+    table = pd.DataFrame(rows, columns=["group", "minutes", "gigabytes"]).groupby("group")
+    found = table.agg(runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max"))
+    return found.reindex([g for g in dict.fromkeys(e.group for e in experiments) if g in found.index]).reset_index()

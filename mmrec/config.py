@@ -87,6 +87,7 @@ class MovieLensSource:
     """
 
     kind: Literal["movielens"]
+    users: Count | None = None  # so many, drawn by lot, always the same ones; null: all
     ratings: Addresses = ()  # ml-1m.zip
     plots: Addresses = ()  # metadata.pkl
     posters: Addresses = ()  # of folders that hold images/<movie_id>.jpg
@@ -463,6 +464,19 @@ class Experiment:
     model: Model
     training: Training
     control: str | None = None
+
+    @property
+    def determines(self) -> dict[str, Any]:
+        """What of a run's numbers it decides: `model`, its `options` and `training` (None: it is not trained)."""
+        budget = asdict(self.training)
+        if self.training.loss == "softmax":
+            del budget["negatives"]  # it draws none
+        trained = not isinstance(self.model, UNTRAINED)
+        return {
+            "model": type(self.model).__name__,
+            "options": asdict(self.model),
+            "training": budget if trained else None,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

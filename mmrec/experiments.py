@@ -144,15 +144,9 @@ def _used_modalities(options: config.Model, data: Data) -> list[str]:
 
 def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
     """Everything that determines a run's numbers."""
-    neural = not isinstance(experiment.model, config.UNTRAINED)
-    budget = asdict(experiment.training)
-    if experiment.training.loss == "softmax":
-        del budget["negatives"]  # it draws none
     arithmetic = settings.runtime_of(experiment.dataset)
     return {
-        "model": type(experiment.model).__name__,
-        "options": asdict(experiment.model),
-        "training": budget if neural else None,
+        **experiment.determines,
         "max_length": settings.protocol.max_length,
         "seed": seed,
         "data": {name: data.digests[name] for name in ["sequences", *_used_modalities(experiment.model, data)]},
@@ -300,17 +294,20 @@ def _circumstances(data: Data) -> dict[str, Any]:
     }
 
 
+PROBED = ("main", "probes")  # groups whose weights are kept
+
+
 def run_group(paths: config.Paths, settings: config.Config, dataset: str, group: str, device: torch.device) -> None:
     """Run every experiment of a group with every seed, then gather what later stages read.
 
     The group's folder in data/trained/<dataset>/ gets ranks.parquet (experiment, seed, split, user, a rank for each
-    protocol), curves.csv (experiment, seed, epoch, ...) and, of group `main`, which probes and pictures look into,
+    protocol), curves.csv (experiment, seed, epoch, ...) and, of the groups that probes and pictures look into,
     models/<experiment>-<seed>.safetensors.
     """
     grid = [
         (experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds_of(dataset)
     ]
-    done = run_all(paths, settings, dataset, device, grid, weights=group == "main")
+    done = run_all(paths, settings, dataset, device, grid, weights=group in PROBED)
     folders = {(experiment.name, seed): folder for (experiment, seed), folder in zip(grid, done, strict=True)}
     results = paths.group(dataset, group)
     with atomic(results / "ranks.parquet") as path:
@@ -318,7 +315,7 @@ def run_group(paths: config.Paths, settings: config.Config, dataset: str, group:
     trained = {key: folder for key, folder in folders.items() if (folder / "curve.csv").exists()}
     with atomic(results / "curves.csv") as path:
         _gather(trained, lambda folder: pd.read_csv(folder / "curve.csv")).to_csv(path, index=False)
-    for (name, seed), folder in trained.items() if group == "main" else ():
+    for (name, seed), folder in trained.items() if group in PROBED else ():
         with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
             path.write_bytes((folder / "model.safetensors").read_bytes())
 
@@ -405,24 +402,51 @@ def _gather(folders: dict[tuple[str, int], Path], read: Callable[[Path], pd.Data
 def trained_model(
     paths: config.Paths, settings: config.Config, dataset: str, group: str, name: str, seed: int, data: Data
 ) -> Recommender:
-    """A finished neural model with its best weights, in evaluation mode."""
+    """A finished neural model of one of the groups `PROBED` with its best weights, in evaluation mode."""
     experiment = next(e for e in settings.resolve(dataset, group) if e.name == name)
     model = build(experiment.model, data, settings.protocol.max_length)
     model.load_state_dict(load_file(paths.group(dataset, group) / "models" / f"{name}-{seed}.safetensors"))
     return model.eval()
 
 
+def kinds(experiments: list[config.Experiment]) -> list[config.Experiment]:
+    """Those that are no variant of their control: they have none, or it is another model.
+
+    Args:
+        experiments: all of a data set, controls included.
+    """
+    models = {experiment.name: type(experiment.model) for experiment in experiments}
+    return [e for e in experiments if e.control is None or models[e.control] is not type(e.model)]
+
+
+def differences(experiments: list[config.Experiment]) -> pd.DataFrame:
+    """What each variant changes of its control: group, experiment, control, `setting: its own (control's)`.
+
+    Args:
+        experiments: all of a data set, controls included.
+    """
+    settings = {experiment.name: _settings(experiment) for experiment in experiments}
+    others = {experiment.name for experiment in kinds(experiments)}
+    rows = []
+    for experiment in experiments:
+        if experiment.name not in others:
+            own, control = settings[experiment.name], settings[experiment.control]
+            changes = [f"{n}: {_shown(own[n])} ({_shown(control[n])})" for n in own if own[n] != control[n]]
+            rows.append((experiment.group, experiment.name, experiment.control, "; ".join(changes)))
+    return pd.DataFrame(rows, columns=["group", "experiment", "control", "differs in"])
+
+
 def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
     """Settings of each experiment, a column each; blank: does not apply."""
-    settings = {
-        experiment.name: {"model": type(experiment.model).__name__}
-        | asdict(experiment.model)
-        | ({} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training))
-        for experiment in experiments
-    }
+    settings = {experiment.name: _settings(experiment) for experiment in experiments}
     names = dict.fromkeys(name for options in settings.values() for name in options)
     shown = {experiment: [_shown(options.get(name, "")) for name in names] for experiment, options in settings.items()}
     return pd.DataFrame(shown, index=list(names))
+
+
+def _settings(experiment: config.Experiment) -> dict[str, Any]:
+    trained = {} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training)
+    return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -159,21 +160,45 @@ def trials(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _grouped(axes: Axes, groups: pd.Series, names: pd.Series) -> np.ndarray:
+    """Name the rows of a figure from above, with a line of its own for what each group is called if there are several.
+
+    Returns:
+        Where each row is.
+    """
+    starts = (groups != groups.shift()).cumsum()
+    several = starts.max() > 1
+    place = np.arange(len(groups)) + (starts.to_numpy() if several else 0)
+    axes.set_yticks(place, names)
+    if several:
+        for start in starts.drop_duplicates().index:
+            axes.text(
+                0.005, place[start] - 1, groups[start], weight="bold", va="center", transform=axes.get_yaxis_transform()
+            )
+    axes.set_ylim(place[-1] + 0.7, place[0] - (1.7 if several else 0.7))
+    return place
+
+
+def _tall(groups: pd.Series) -> tuple[float, float]:
+    """Inches of a figure with a line a row and one for each group."""
+    return 8, 1 + 0.3 * (len(groups) + (groups != groups.shift()).sum())
+
+
 def results_bars(table: pd.DataFrame, measure: str) -> Figure:
-    """Test results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
+    """Results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
 
     Args:
-        table: experiment, mean, low, high (nan: no interval) and `values`, the seeds' own.
+        table: group, experiment, mean, low, high (nan: no interval) and `values`, the seeds' own.
+        measure: what is measured, on whom.
     """
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.5 * len(table)))
-    position = np.arange(len(table))
+    table = table.reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=_tall(table["group"]))
+    place = _grouped(axes, table["group"], table["experiment"])
     errors = np.nan_to_num(np.vstack([table["mean"] - table["low"], table["high"] - table["mean"]]))
-    axes.barh(position, table["mean"], xerr=errors, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
-    for y, values in zip(position, table["values"], strict=True):
-        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=4)
-    axes.set_yticks(position, table["experiment"])
-    axes.invert_yaxis()
-    axes.set(xlabel=f"{measure} on test (bar: mean, whisker: 95 % interval over seeds, dot: a seed)")
+    axes.barh(place, table["mean"], xerr=errors, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
+    for y, values in zip(place, table["values"], strict=True):
+        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=3)
+    axes.set(xlabel=f"{measure} (bar: mean, whisker: 95 % interval over seeds, dot: a seed)")
     return figure
 
 
@@ -200,22 +225,27 @@ def ratios(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def forest(comparisons: pd.DataFrame, title: str) -> Figure:
-    """Differences with their 95 % intervals; right of the line is better.
+def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
+    """Differences to each experiment's control with their 95 % intervals; right of the line is better.
 
     Args:
-        comparisons: experiment, baseline, protocol, difference, ci_low, ci_high.
+        comparisons: group, experiment, baseline, difference, ci_low, ci_high, p_holm.
+        measure: what differs, on whom.
     """
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.4 * len(comparisons)))
-    position = np.arange(len(comparisons))
-    errors = np.vstack(
-        [comparisons["difference"] - comparisons["ci_low"], comparisons["ci_high"] - comparisons["difference"]]
-    )
-    axes.errorbar(comparisons["difference"], position, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
+    table = comparisons.reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=_tall(table["group"]))
+    place = _grouped(axes, table["group"], table["experiment"] + " - " + table["baseline"])
+    errors = np.vstack([table["difference"] - table["ci_low"], table["ci_high"] - table["difference"]])
+    for chosen, color, label in (
+        (table["p_holm"] < 0.05, ACCENT, "p (Holm, within a group) < 0.05"),
+        (table["p_holm"] >= 0.05, MUTED, "p (Holm, within a group) at least 0.05"),
+    ):
+        if chosen.any():
+            x, xerr = table["difference"][chosen], errors[:, chosen]
+            axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, capsize=3, label=label)
     axes.axvline(0, color=MUTED, linewidth=1)
-    axes.set_yticks(position, comparisons["experiment"] + ", " + comparisons["protocol"])
-    axes.set_ylim(len(comparisons) - 0.5, -0.5)
-    axes.set(xlabel="difference (95 % interval, bootstrap over users and seeds)", title=title)
+    axes.set(xlabel=f"difference of {measure} (95 % interval, bootstrap over users and seeds)")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 

@@ -97,3 +97,47 @@ def slices(table: pd.DataFrame) -> Figure:
         axes.set_ylim(len(part) - 0.5, -0.5)
         axes.set(xlabel="difference of NDCG@10\n(95 % interval, users and seeds)", title=name)
     return figure
+
+
+def agreement(curves: pd.DataFrame) -> Figure:
+    """How far each auxiliary task's gradient agrees with that of the next item as training goes on; a line a seed.
+
+    Args:
+        curves: as for `tables.agreement_table`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    tasks = [name.removeprefix("cos_id_") for name in curves if name.startswith("cos_id_")]
+    for number, task in enumerate(tasks, 1):
+        for index, (_, run) in enumerate(curves.groupby("seed")):
+            line = {"color": PALETTE[number], "linewidth": 1, "alpha": 0.7, "label": None if index else task}
+            left.plot(run["epoch"], run[f"cos_id_{task}"], **line)
+            right.plot(run["epoch"], 100 * run[f"conflict_id_{task}"], **line)
+    left.axhline(0, color=MUTED, linewidth=1)
+    left.set(xlabel="epoch", ylabel="cosine (mean over steps)", title="Gradient of the next item and of ...")
+    right.set(xlabel="epoch", ylabel="steps (%)", ylim=(0, 100), title="Steps in which they conflict (cosine < 0)")
+    left.legend(frameon=False)
+    return figure
+
+
+def mended(table: pd.DataFrame, baseline: float) -> Figure:
+    """NDCG@10 as a modality goes missing, after training without and with modality dropout; a panel a modality.
+
+    Args:
+        table: experiment, modality, level, model, ndcg_10. baseline: NDCG@10 of SASRec.
+    """
+    modalities = table["modality"].unique()
+    figure, grid = plt.subplots(1, len(modalities), figsize=(2.6 * len(modalities), 3.2), sharey=True, squeeze=False)
+    for axes, modality in zip(grid[0], modalities, strict=True):
+        of = table[table["modality"] == modality]
+        for number, (name, part) in enumerate(of.groupby("experiment", sort=False)):
+            by_level = part.groupby("level")["ndcg_10"]
+            summary = np.array([mean_interval(values.to_numpy()) for _, values in by_level]).T
+            error = np.nan_to_num([summary[0] - summary[1], summary[2] - summary[0]])
+            place = 100 * np.array(list(by_level.groups)) + 1.5 * (number - 0.5)
+            color = PALETTE[number + 1]
+            axes.errorbar(place, summary[0], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=name)
+        axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
+        axes.set(xlabel="items without it (%)", title=modality, ylim=(0, None))
+    grid[0, 0].set(ylabel="NDCG@10 on test")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
+    return figure

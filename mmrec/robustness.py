@@ -44,24 +44,31 @@ def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> 
 
 
 def trained(paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data) -> list[Recommender]:
-    """A model of group main, of every seed, that looks at these data."""
+    """An experiment's model of every seed, looking at these data; see `experiments.PROBED`."""
+    group = next(group for group in experiments.PROBED if name in settings.experiments[group])
     seeds = settings.seeds_of(dataset)
-    return [experiments.trained_model(paths, settings, dataset, "main", name, seed, data) for seed in seeds]
+    return [experiments.trained_model(paths, settings, dataset, group, name, seed, data) for seed in seeds]
 
 
-def robustness(models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int) -> pd.DataFrame:
+WAYS = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}
+
+
+def robustness(
+    models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int, kinds: Iterable[str] = tuple(WAYS)
+) -> pd.DataFrame:
     """Test NDCG@10 (full_unseen) of trained models whose features are disturbed, one modality or all at once.
 
     Args:
         models: those, one for each seed, that look at the data that they are given.
+        kinds: of `WAYS`.
 
     Returns:
         kind (`missing` or `noise`), modality, level, model (0, 1, ..), ndcg_10; level 0 is the model undisturbed.
     """
-    ways = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}
     whole = _scores(models(data), data, max_length)
     rows = []
-    for kind, (disturb, levels) in ways.items():
+    for kind in kinds:
+        disturb, levels = WAYS[kind]
         for modality in [*data.features, "all"]:
             rows += [(kind, modality, 0.0, number, score) for number, score in enumerate(whole)]
             for level in levels:

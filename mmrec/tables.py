@@ -180,14 +180,34 @@ def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
 
 
 def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str, k: int | None) -> pd.DataFrame:
-    """experiment, mean, low, high (95 % interval over seeds) and `values`, a list of the seeds' own."""
+    """group, experiment, mean, low, high (95 % interval over seeds) and `values`, a list of the seeds' own."""
     part = results[(results["split"] == split) & (results["protocol"] == protocol) & (results["metric"] == metric)]
     part = part[part["k"].isna() if k is None else part["k"].eq(k)]
     rows = []
-    for experiment, values in part.groupby("experiment", sort=False)["value"]:
+    for (group, experiment), values in part.groupby(["group", "experiment"], sort=False)["value"]:
         mean, low, high = mean_interval(values.to_numpy())
-        rows.append((experiment, mean, low, high, values.tolist()))
-    return pd.DataFrame(rows, columns=["experiment", "mean", "low", "high", "values"])
+        rows.append((group, experiment, mean, low, high, values.tolist()))
+    return pd.DataFrame(rows, columns=["group", "experiment", "mean", "low", "high", "values"])
+
+
+def agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """agreement.csv: how far the gradients of each pair of tasks agreed, over all steps of a training.
+
+    Args:
+        curves: of one experiment whose gradients are watched: seed, epoch, and of each pair of tasks `cos_<a>_<b>` and
+            `conflict_<a>_<b>`, see `TaskGradients`.
+
+    Returns:
+        seed, tasks (`<a>, <b>`), cosine (mean), conflicting (share of the steps in which it is below 0).
+    """
+    pairs = [name.removeprefix("cos_") for name in curves if name.startswith("cos_")]
+    means = curves.groupby("seed")[[f"{kind}_{pair}" for pair in pairs for kind in ("cos", "conflict")]].mean()
+    rows = [
+        (seed, pair.replace("_", ", "), row[f"cos_{pair}"], row[f"conflict_{pair}"])
+        for seed, row in means.iterrows()
+        for pair in pairs
+    ]
+    return pd.DataFrame(rows, columns=["seed", "tasks", "cosine", "conflicting"])
 
 
 def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:

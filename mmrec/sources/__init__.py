@@ -11,7 +11,7 @@ from mmrec.sources.tables import Tables
 
 __all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items", "write"]
 
-READERS = {"demo": own.read, "folder": own.read, "hm": hm.read, "movielens": movielens.read}
+READERS = {"demo": own.read, "folder": own.read, "hm": hm.read}
 PLACED = {  # what a person places
     "amazon": "its reviews and its metadata, as the provider names them,",
     "folder": "interactions.csv, items.csv and images/",
@@ -55,6 +55,8 @@ def read(source: config.Source, folder: Path) -> Tables:
     """
     if isinstance(source, config.AmazonSource):
         return amazon.read(folder, source.release, source.category)
+    if isinstance(source, config.MovieLensSource):
+        return movielens.read(folder, source.users)
     return READERS[source.kind](folder)
 
 

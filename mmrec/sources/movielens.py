@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmrec.sources.archives import extract
@@ -22,23 +23,37 @@ from mmrec.sources.tables import Tables, clean, unique_ids
 
 RATINGS, PLOTS = "ml-1m.zip", "metadata.pkl"  # as they are fetched
 TABLES = ("ml-1m/ratings.dat", "ml-1m/movies.dat")
+SEED = 20240527  # of the lot that draws users
 
 
-def read(folder: Path) -> Tables:
+def read(folder: Path, users: int | None = None) -> Tables:
     """Every rating, high or low, is an interaction. A film's text is its title and, where there is one, its plot.
 
     Every film is expected to have a poster: one without counts as a missing picture. `quality` also has `plots`.
 
+    Args:
+        users: so many of them, drawn by lot, always the same; None: all.
+
     Raises:
-        SourceError: a file is missing, empty or unreadable, or a film is listed twice.
+        SourceError: a file is missing, empty or unreadable, a film is listed twice, or there are fewer users.
     """
     ratings = read_separated(folder / "ml-1m" / "ratings.dat", ["user_id", "item_id", "rating", "timestamp"], "::")
+    if users is not None:
+        ratings = _sample(ratings, users)
     movies = _movies(folder)
     plots = _plots(folder / "plots.csv", movies.frame["item_id"])
     tables = clean(ratings, _films(movies, plots), folder / "posters")
     tables.quality["plots"] = plots.account()
     tables.quality["examples"]["plots"] = plots.examples()
     return tables
+
+
+def _sample(ratings: Rows, users: int) -> Rows:
+    there = np.sort(ratings.frame["user_id"].unique())
+    if len(there) < users:
+        raise SourceError(f"ml-1m/ratings.dat has {len(there):,} users, {users:,} are asked for: lower source.users")
+    drawn = np.random.default_rng(SEED).choice(there, users, replace=False)
+    return ratings.drop(~ratings.frame["user_id"].isin(drawn), "user not drawn")
 
 
 def _movies(folder: Path) -> Rows:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -58,8 +59,24 @@ def test_popularity_has_no_weights_to_need(run, monkeypatch):
 def test_the_archive_says_what_determined_a_run(run, tmp_path):
     made = run("sasrec", "here")
     (file,) = (tmp_path / "archived").iterdir()
-    assert archive.key(file) == json.loads((made / "run.json").read_text())["key"]
-    assert experiments.run_folder(archive.key(file), tmp_path) == tmp_path / made.name
+    assert archive.about(file) == json.loads((made / "run.json").read_text())
+    assert experiments.run_folder(archive.about(file)["key"], tmp_path) == tmp_path / made.name
+
+
+def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tmp_path):
+    for name in ("sasrec", "maf", "popularity"):
+        run(name, "here")
+    sasrec, maf = choose("sasrec"), choose("maf")
+    twin = replace(sasrec, name="twin", group="later")  # the same run under another name
+    unlike = replace(sasrec, group="later", model=replace(sasrec.model, dropout=0.123))
+    table = archive.costs(tmp_path / "archived", [sasrec, replace(maf, group="second"), twin, unlike])
+    assert table.columns.tolist() == ["group", "runs", "minutes", "gigabytes"]
+    assert table["group"].tolist() == ["main", "second"] and table["runs"].tolist() == [1, 1]
+    made = [archive.about(file) for file in (tmp_path / "archived").iterdir()]
+    (of_maf,) = (run for run in made if run["key"]["model"] == "MAF")
+    assert table["minutes"][1] == of_maf["seconds_of_last_session"] / 60
+    assert table["gigabytes"][1] == of_maf["peak_memory_bytes"] / 1e9
+    assert archive.costs(tmp_path / "nowhere", [sasrec]).empty
 
 
 def test_numbers_take_no_more_bytes_than_they_need_and_come_back_as_they_were(tmp_path):

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -646,6 +647,15 @@ def test_a_group_without_neural_models_is_gathered_too(settings, paths, one_by_o
     assert len(pd.read_csv(results / "curves.csv")) == 0
 
 
+def test_weights_are_kept_of_what_is_probed_and_of_nothing_else(settings, paths, one_by_one):
+    for group in ("probes", "every"):
+        one = replace(
+            settings, experiments=settings.experiments | {group: {"maf": settings.experiments["main"]["maf"]}}
+        )
+        experiments.run_group(paths, one, "shop", group, CPU)
+        assert (paths.group("shop", group) / "models").exists() == (group == "probes")
+
+
 @pytest.mark.parametrize("name", ["sasrec", "maf"])
 def test_a_trained_model_gives_the_ranks_that_were_stored(gathered, settings, paths, name):
     data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
@@ -690,3 +700,65 @@ def test_the_overview_shows_every_setting_and_a_blank_where_none_applies(setting
     assert table.loc["modalities"].tolist() == ["", "", "image, text"]
     assert table.loc["epochs"].tolist() == ["", "2", "2"]
     assert set(asdict(settings.training)) | {field.name for field in fields(config.MAF)} < set(table.index)
+
+
+def variants_of(settings, **changes):
+    """Group main and a variant of MAF."""
+    maf = settings.experiments["main"]["maf"]
+    variant = replace(maf, control="maf", options=maf.options | changes.pop("options", {}), **changes)
+    return replace(settings, experiments=settings.experiments | {"loss": {"variant": variant}})
+
+
+def test_differences_are_what_a_variant_changes_of_its_control(settings):
+    changed = variants_of(settings, options={"text_weight": 0.7, "modalities": ("image",)}, training={"patience": 9})
+    everything = changed.resolve("shop", "main") + changed.resolve("shop", "loss")
+    (row,) = experiments.differences(everything).itertuples(index=False)
+    own = asdict(changed.resolve("shop", "main")[-1].model)
+    assert tuple(row) == (
+        *("loss", "variant", "maf"),
+        f"modalities: image (image, text); text_weight: 0.7 ({own['text_weight']}); "
+        f"patience: 9 ({settings.training.patience})",
+    )
+    assert [e.name for e in experiments.kinds(everything)] == ["popularity", "sasrec", "maf"]
+
+
+# --- what a change touches ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def replication():
+    """params.yaml, all groups on one data set."""
+    found = config.load(Path(__file__).parents[2] / "params.yaml")
+    groups = tuple(group for group in found.experiments if group != "baselines")
+    return replace(found, datasets={"hm": replace(found.datasets["hm"], groups=groups, experiments={})})
+
+
+def runs_of(settings, shop):
+    """experiment -> the keys of its runs."""
+    return {
+        (experiment.name, seed): str(experiments.run_key(experiment, seed, shop, settings))
+        for group in settings.datasets["hm"].groups
+        for experiment in settings.resolve("hm", group)
+        for seed in settings.seeds_of("hm")
+    }
+
+
+def test_one_changed_loss_weight_trains_anew_only_the_runs_that_use_it(replication, shop):
+    before = runs_of(replication, shop)
+    loss = replication.experiments["loss"]
+    swept = loss | {"image_weight_1": replace(loss["image_weight_1"], options={"image_weight": 1.5})}
+    after = runs_of(replace(replication, experiments=replication.experiments | {"loss": swept}), shop)
+    assert {run for run in before if before[run] != after[run]} == {("image_weight_1", seed) for seed in range(5)}
+
+
+def test_a_changed_default_weight_trains_anew_what_has_that_loss(replication, shop):
+    before = runs_of(replication, shop)
+    models = replication.models | {"maf": replication.models["maf"] | {"image_weight": 0.4}}
+    after = runs_of(replace(replication, models=models), shop)
+    kept = {name for name, _ in before} - {name for name, seed in before if before[name, seed] != after[name, seed]}
+    assert kept == {
+        *("popularity", "sasrec", "sasrec_shuffled", "sasrec_wide"),  # without losses of modalities
+        *("without_image", "text_alone", "category_alone", "id_only", "no_image_loss"),  # without this one
+        *("image_weight_01", "image_weight_1", "image_weight_3"),  # with a weight of their own
+    }
+    assert len({run for run in before if before[run] != after[run]}) == 5 * (len(before) // 5 - len(kept))

@@ -76,9 +76,18 @@ def test_without_any_image_all_items_tie_and_ties_count_against(shop):
     assert gone["ndcg_10"].tolist() == [0]
 
 
-def test_a_model_of_every_seed(paths, shop, settings, monkeypatch):
+def test_one_kind_alone(shop):
+    table = robustness.robustness(lambda data: [Alike(data)], shop, 8, ["missing"])
+    both = robustness.robustness(lambda data: [Alike(data)], shop, 8)
+    assert table.equals(both[both["kind"] == "missing"])
+
+
+@pytest.mark.parametrize("name, group", [("maf", "main"), ("dropped", "probes")])
+def test_a_model_of_every_seed_from_the_group_that_has_it(paths, shop, settings, monkeypatch, name, group):
     given = []
     monkeypatch.setattr(robustness.experiments, "trained_model", lambda *args: given.append(args) or args[5])
+    several = settings.experiments | {"probes": {"dropped": settings.experiments["main"]["maf"]}}
+    settings = replace(settings, experiments=several)
     seeds = settings.seeds_of("shop")
-    assert robustness.trained(paths, settings, "shop", "maf", replace(shop)) == list(seeds)
-    assert [args[3:5] for args in given] == [("main", "maf")] * len(seeds)
+    assert robustness.trained(paths, settings, "shop", name, replace(shop)) == list(seeds)
+    assert [args[3:5] for args in given] == [(group, name)] * len(seeds)

@@ -200,6 +200,31 @@ def test_by_experiment_gives_the_seeds_own_values(ranks):
     assert table["low"][0] < first.min() and table["high"][0] > first.max()
 
 
+def test_by_experiment_keeps_the_groups(ranks):
+    both = pd.concat([ranks, ranks[ranks["experiment"] == "b"].assign(group="control", experiment="c")])
+    table = tables.by_experiment(tables.results_table(both, KS), "test", "full_unseen", "mrr", None)
+    assert table[["group", "experiment"]].to_numpy().tolist() == [["main", "a"], ["main", "b"], ["control", "c"]]
+
+
+def test_agreement_is_the_mean_over_a_training_by_pair_of_tasks():
+    curves = pd.DataFrame(
+        {
+            "seed": [0, 0, 1],
+            "epoch": [1, 2, 1],
+            "total": [9.0, 8.0, 9.0],
+            "cos_id_image": [0.2, -0.4, 0.5],
+            "conflict_id_image": [0.0, 1.0, 0.25],
+            "cos_image_text": [0.1, 0.3, 0.0],
+            "conflict_image_text": [0.5, 0.0, 0.5],
+        }
+    )
+    table = tables.agreement_table(curves)
+    assert table.columns.tolist() == ["seed", "tasks", "cosine", "conflicting"]
+    assert table["tasks"].tolist() == ["id, image", "image, text"] * 2 and table["seed"].tolist() == [0, 0, 1, 1]
+    assert table["cosine"].tolist() == pytest.approx([-0.1, 0.2, 0.5, 0.0])
+    assert table["conflicting"].tolist() == pytest.approx([0.5, 0.25, 0.25, 0.5])
+
+
 def test_ranks_of_several_groups_are_gathered_with_their_name(ranks, tmp_path):
     for group in ("main", "control"):
         (tmp_path / group).mkdir()

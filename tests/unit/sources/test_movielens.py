@@ -42,6 +42,20 @@ def test_films(films):
     ]
 
 
+def test_users_are_drawn_by_lot_and_always_the_same(films):
+    rows = [f"{user}::{item}::3::{user}" for user in range(1, 101) for item in (1, 2)]
+    write(films / "ml-1m" / "ratings.dat", "\n".join(rows) + "\n")
+    some = read(films, users=30)
+    drawn = some.interactions["user_id"].unique()
+    assert len(drawn) == 30 and sorted(map(int, drawn)) != list(range(1, 31))
+    assert some.quality["interactions"] == {"read": 200, "kept": 60, "dropped": {"user not drawn": 140}}
+    write(films / "ml-1m" / "ratings.dat", "\n".join(reversed(rows)) + "\n")
+    assert set(read(films, users=30).interactions["user_id"]) == set(drawn)
+    assert len(read(films, users=100).interactions) == 200
+    with pytest.raises(SourceError, match=r"ratings\.dat has 100 users, 101 are asked for: lower source\.users"):
+        read(films, users=101)
+
+
 def test_plots_and_posters_are_accounted_for(films):
     quality = read(films).quality
     assert quality["plots"] == {"read": 3, "kept": 1, "dropped": {"no plot": 1, "unknown item": 1}}

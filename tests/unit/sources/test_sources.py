@@ -17,7 +17,7 @@ DEMO = config.DemoSource(
 
 def test_every_kind_has_a_reader():
     placed = set(config.PlacedSource.__annotations__["kind"].__args__)
-    assert set(sources.READERS) == placed | {"demo", "movielens"}
+    assert set(sources.READERS) == placed | {"demo"}
     assert set(sources.PLACED) == placed | {"amazon", "movielens"}
 
 
@@ -81,11 +81,12 @@ def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project
     names = printed.out.split()
     assert names[:3] == ["demo", "demo_null", "hm"] and "luxury_beauty" in names
     assert "movielens_1m" not in names and "beauty_2014" not in names
-    left_out = printed.err.splitlines()
-    assert len(left_out) == 2
-    assert left_out[0].startswith("movielens_1m is left out: ml-1m.zip is not in ")
-    assert left_out[0].endswith("and files.grouplens.org cannot be reached")
-    assert left_out[1].startswith("beauty_2014 is left out: nobody has placed its reviews and its metadata")
+    left_out = dict(line.split(" is left out: ", 1) for line in printed.err.splitlines())
+    assert set(left_out) == {"movielens_1m", "movielens_1m_1500_users", "hm_by_time", "beauty_2014"}
+    assert left_out["movielens_1m"].startswith("ml-1m.zip is not in ")
+    assert left_out["movielens_1m"].endswith("and files.grouplens.org cannot be reached")
+    assert left_out["beauty_2014"].startswith("nobody has placed its reviews and its metadata")
+    assert left_out["movielens_1m_1500_users"].startswith("nobody has placed ml-1m/, plots.csv and posters/")
 
 
 def test_without_a_network_what_was_placed_is_available(project, monkeypatch, capsys):

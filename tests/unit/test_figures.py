@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmrec import figures
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    figures.plt.close("all")
+
+
+def bars(groups):
+    names = [f"e{number}" for number in range(len(groups))]
+    table = {"group": groups, "experiment": names, "mean": 0.2, "low": np.nan, "high": np.nan}
+    return (
+        pd.DataFrame(table)
+        .assign(values=[[0.1, 0.3]] * len(groups), index=range(5, 5 + len(groups)))
+        .set_index("index")
+    )
+
+
+def test_each_group_has_a_line_of_its_own_above_its_experiments():
+    (axes,) = figures.results_bars(bars(["main", "main", "loss"]), "NDCG@10 on test").axes
+    rows = {label.get_text(): y for label, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
+    headers = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert list(rows) == ["e0", "e1", "e2"] and list(headers) == ["main", "loss"]
+    places = [headers["main"], rows["e0"], rows["e1"], headers["loss"], rows["e2"]]
+    assert np.diff(places).tolist() == [1, 1, 1, 1]
+    bottom, top = axes.get_ylim()
+    assert top < places[0] and places[-1] < bottom
+    assert [bar.get_y() + bar.get_height() / 2 for bar in axes.patches] == pytest.approx(list(rows.values()))
+    assert axes.get_xlabel().startswith("NDCG@10 on test")
+
+
+def test_one_group_needs_no_name():
+    (axes,) = figures.results_bars(bars(["main"] * 3), "NDCG@10").axes
+    assert not axes.texts and np.diff(axes.get_yticks()).tolist() == [1, 1]
+
+
+def test_a_forest_marks_what_is_significant_in_its_group():
+    table = pd.DataFrame(
+        {
+            "group": ["main", "loss", "loss"],
+            "experiment": ["maf", "mse", "id_only"],
+            "baseline": ["sasrec", "maf", "maf"],
+            "difference": [0.3, 0.1, -0.2],
+            "ci_low": [0.2, -0.1, -0.4],
+            "ci_high": [0.4, 0.3, 0.0],
+            "p_holm": [0.001, 0.05, 0.2],
+        }
+    )
+    (axes,) = figures.forest(table, "NDCG@10 on test").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["maf - sasrec", "mse - maf", "id_only - maf"]
+    found, not_found = ([*dots.lines[0].get_xdata()] for dots in axes.containers)
+    assert (found, not_found) == ([0.3], [0.1, -0.2])
+    whiskers = np.concatenate([np.array(dots.lines[2][0].get_segments())[:, :, 0] for dots in axes.containers])
+    assert whiskers == pytest.approx(table[["ci_low", "ci_high"]].to_numpy())
