@@ -611,9 +611,10 @@ class Config:
     def _of_control(self, dataset: str, group: str, name: str) -> Changes:
         """What a data set says of an experiment's control, if the experiment is a variant of that."""
         chosen, entries = self.datasets[dataset].experiments, self.experiments["main"] | self.experiments[group]
-        entry, control = entries[name], entries.get(self.experiments[group][name].control or "")
-        same = control is not None and control.model == entry.model and name not in chosen
-        return chosen.get(entry.control or "", Changes()) if same else Changes()
+        control = entries.get(entries[name].control or "")
+        if name in chosen or control is None or control.model != entries[name].model:
+            return Changes()
+        return chosen.get(entries[name].control or "", Changes())
 
     def controls(self, dataset: str) -> dict[str, str]:
         """Each experiment of a data set that is compared with another -> that other."""

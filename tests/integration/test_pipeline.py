@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from mmrec import config
+from mmrec import config, experiments
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -88,10 +88,16 @@ def test_ablated_data_sets_are_those_with_more_than_the_main_group():
     assert all(about.groups[0] == "main" for about in settings.datasets.values())
 
 
+def test_probed_data_sets_are_those_with_the_group_that_is_probed():
+    settings = config.load(ROOT / "params.yaml")
+    probed = [name for name, about in settings.datasets.items() if set(experiments.PROBED) <= set(about.groups)]
+    assert PIPELINE["vars"][2]["probed"] == probed
+
+
 def test_published_data_sets_are_those_with_published_numbers_of_experiments_that_exist():
     settings = config.load(ROOT / "params.yaml")
     published = {path.stem: pd.read_csv(path) for path in (ROOT / "notebooks" / "published").glob("*.csv")}
-    assert PIPELINE["vars"][2]["published"] == list(published)
+    assert PIPELINE["vars"][3]["published"] == list(published)
     for name, table in published.items():
         groups = settings.datasets[name].groups
         known = {experiment.name for group in groups for experiment in settings.resolve(name, group)}
@@ -125,7 +131,7 @@ def test_source_notebook_is_stripped_and_only_calls(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     if path.stem not in OF_ALL:
         assert code[0].metadata["tags"] == ["parameters"]
-        assert re.fullmatch(r'dataset = "(demo|beauty_2014)"', code[0].source)
+        assert re.fullmatch(r'dataset = "(demo|hm|beauty_2014)"', code[0].source)
     for cell in code:
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
