@@ -126,7 +126,7 @@ def mended(table: pd.DataFrame, baseline: float) -> Figure:
         table: experiment, modality, level, model, ndcg_10. baseline: NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
-    figure, grid = plt.subplots(1, len(modalities), figsize=(2.6 * len(modalities), 3.2), sharey=True, squeeze=False)
+    figure, grid = plt.subplots(1, len(modalities), figsize=(2.3 * len(modalities), 3.2), sharey=True, squeeze=False)
     for axes, modality in zip(grid[0], modalities, strict=True):
         of = table[table["modality"] == modality]
         for number, (name, part) in enumerate(of.groupby("experiment", sort=False)):

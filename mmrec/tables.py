@@ -170,9 +170,18 @@ def summary(
 
 
 def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
-    """Per-user ranks of all groups: group, experiment, seed, split, user, a rank for each protocol."""
+    """Per-user ranks of all groups: group, experiment, seed, split, user, a rank for each protocol.
+
+    Raises:
+        FileNotFoundError: a group has not been run.
+    """
     tables = []
     for group, folder in folders.items():
+        if not (folder / "ranks.parquet").exists():
+            raise FileNotFoundError(
+                f"no runs of group {group!r} in {folder}: run notebook 3, or for other groups than main notebook 4, "
+                "whose stage is for the data sets that dvc.yaml names in `ablated`"
+            )
         table = pd.read_parquet(folder / "ranks.parquet")
         table.insert(0, "group", group)
         tables.append(table)

@@ -15,7 +15,7 @@ from mmrec import config, sources
 ROOT = Path(__file__).parents[2]
 STAGES = [
     *["01_prepare_data", "02_extract_features", "02b_tune", "02c_finalists"],
-    *["03_train", "04_ablations", "05_probes", "06_results", "07_published"],
+    *["03_train", "04_ablations", "05_probes", "05b_training_probes", "06_results", "07_published"],
 ]
 PUBLISHED = (
     "model,experiment,protocol,metric,k,published,source\nSASRec,sasrec,full_unseen,hr,10,0.1,a paper: so and so\n"
@@ -32,8 +32,9 @@ def project(tmp_path_factory):
     params = yaml.load(ROOT / "params.yaml")
     demo = params["datasets"].pop("demo")
     params["datasets"] = {"mine": demo | {"source": {"kind": "folder"}, "title": "a small shop of my own"}}
-    params["datasets"]["mine"].update(user_core=3, item_core=2, groups=["main", "more"])
-    params["experiments"]["more"] = {"gru": {"model": "gru4rec", "options": {"dim": 32, "hidden": 64}}}
+    params["datasets"]["mine"].update(user_core=3, item_core=2, groups=["main", "more", "probes"])
+    gru = {"model": "gru4rec", "control": "sasrec", "options": {"dim": 32, "hidden": 64}}
+    params["experiments"]["more"] = {"gru": gru}
     params["tuning"].update(trials=2, training={"epochs": 1}, slow={})
     params["tuning"]["space"]["dim"] = [32]
     params["protocol"]["negatives"] = 10
@@ -66,19 +67,35 @@ def finished(project):
 def test_stages_lead_from_a_folder_to_result_tables(finished):
     results = pd.read_csv(finished / "results.csv")
     assert list(results) == ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
-    assert set(results["experiment"]) == {"popularity", "sasrec", "maf", "gru"}
-    assert len(results) == 4 * 2 * 2 * 3 * 7  # experiments, seeds, splits, protocols, measures
+    neural = {"sasrec", "maf", "gru", "watched", "modality_dropout"}
+    assert set(results["experiment"]) == {"popularity", *neural}
+    assert len(results) == 6 * 2 * 2 * 3 * 7  # experiments, seeds, splits, protocols, measures
     assert results["value"].between(0, 1).all()
     comparisons = pd.read_csv(finished / "comparisons.csv")
-    assert len(comparisons) == 3 * 3 * 7 and (comparisons["baseline"] == "sasrec").all()
-    assert len(list((finished / "figures").glob("*.png"))) == 15
+    assert len(comparisons) == 4 * 3 * 7
+    controls = comparisons.drop_duplicates("experiment").set_index("experiment")["baseline"].to_dict()
+    assert controls == {"popularity": "sasrec", "maf": "sasrec", "gru": "sasrec", "modality_dropout": "maf"}
+    assert len(list((finished / "figures").glob("*.png"))) == 17
     trials = pd.read_csv(finished / "trials.csv")
-    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2, "gru": 2}
+    assert trials.groupby("experiment").size().to_dict() == dict.fromkeys(neural, 2)
     [published] = pd.read_csv(finished / "published.csv").itertuples()
     values = results.query(
         "experiment == 'sasrec' and split == 'test' and protocol == 'full_unseen' and metric == 'hr'"
     )
     assert published.ours == pytest.approx(values[values["k"] == 10]["value"].mean())
+
+
+@pytest.mark.slow
+def test_the_probes_of_training_look_at_maf_itself_and_at_what_was_to_mend_it(finished):
+    results = pd.read_csv(finished / "results.csv")
+    values = results.set_index(["seed", "split", "protocol", "metric", "k"]).groupby("experiment")["value"]
+    # The same sums in another order: last bits may differ, and with them a rank now and then.
+    pd.testing.assert_series_equal(values.get_group("watched"), values.get_group("maf"), atol=0.05)
+    agreement = pd.read_csv(finished / "agreement.csv")
+    assert agreement["tasks"].nunique() == 6 and agreement["seed"].unique().tolist() == [0, 1]
+    assert agreement["cosine"].between(-1, 1).all() and agreement["conflicting"].between(0, 1).all()
+    mended = pd.read_csv(finished / "mended.csv")
+    assert mended.groupby("experiment").size().to_dict() == dict.fromkeys(["maf", "modality_dropout"], 4 * 5 * 2)
 
 
 @pytest.mark.slow

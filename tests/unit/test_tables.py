@@ -234,6 +234,11 @@ def test_ranks_of_several_groups_are_gathered_with_their_name(ranks, tmp_path):
     pd.testing.assert_frame_equal(found[found["group"] == "main"], ranks, check_like=True)
 
 
+def test_a_group_that_was_never_run_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no runs of group 'loss' in .*loss: .* `ablated`"):
+        tables.gather_ranks({"loss": tmp_path / "loss"})
+
+
 def test_published_numbers_stand_beside_ours(ranks):
     rows = [("A", "a", "full_unseen", "hr", 10, 0.5, "paper"), ("Z", "z", "full_unseen", "hr", 10, 0.1, "paper")]
     published = pd.DataFrame(rows, columns=["model", "experiment", "protocol", "metric", "k", "published", "source"])

@@ -82,7 +82,13 @@ def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project
     assert names[:3] == ["demo", "demo_null", "hm"] and "luxury_beauty" in names
     assert "movielens_1m" not in names and "beauty_2014" not in names
     left_out = dict(line.split(" is left out: ", 1) for line in printed.err.splitlines())
-    assert set(left_out) == {"movielens_1m", "movielens_1m_1500_users", "hm_by_time", "beauty_2014", "beauty_2014_sampled"}
+    assert set(left_out) == {
+        "movielens_1m",
+        "movielens_1m_1500_users",
+        "hm_by_time",
+        "beauty_2014",
+        "beauty_2014_sampled",
+    }
     assert left_out["movielens_1m"].startswith("ml-1m.zip is not in ")
     assert left_out["movielens_1m"].endswith("and files.grouplens.org cannot be reached")
     assert left_out["beauty_2014"].startswith("nobody has placed its reviews and its metadata")
