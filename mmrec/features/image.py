@@ -83,7 +83,7 @@ def build(spec: VGG16 | EfficientNetLite0, root: Path, device: torch.device | st
     Raises:
         FeatureError: weights are missing, are not the expected file, or lack a layer.
     """
-    network, identity, dim, prepare = _vgg16(spec, root) if isinstance(spec, VGG16) else _efficientnet_lite0()
+    network, identity, dim, prepare = _vgg16(spec, root) if isinstance(spec, VGG16) else _efficientnet_lite0(spec)
     return ImageEncoder(
         identity=identity | {"input": prepare.name, "batch_size": str(spec.batch_size)},
         dim=dim,
@@ -159,7 +159,7 @@ def _torchvision_file() -> Path:
 # --- EfficientNet-Lite0 ------------------------------------------------------------------------------------------
 
 
-def _efficientnet_lite0() -> tuple[nn.Module, dict[str, str], int, Preprocessing]:
+def _efficientnet_lite0(spec: EfficientNetLite0) -> tuple[nn.Module, dict[str, str], int, Preprocessing]:
     package = importlib.util.find_spec(EFFICIENTNET_PACKAGE)
     path = Path(package.submodule_search_locations[0], "models", EFFICIENTNET_FILE) if package else None
     if path is None or not path.is_file():
@@ -171,11 +171,12 @@ def _efficientnet_lite0() -> tuple[nn.Module, dict[str, str], int, Preprocessing
     digest = weights.verify(path, EFFICIENTNET_SHA256)
     network = EfficientNet.from_name("efficientnet-lite0")
     _fill(network, weights.load(path), path)
-    identity = {"name": "efficientnet_lite0", "layer": "pooled", "origin": f"{EFFICIENTNET_PACKAGE} 0.1.0"}
-    return _Pooled(network), identity | {"sha256": digest}, 1280, CENTRED
+    identity = {"name": "efficientnet_lite0", "layer": spec.layer, "origin": f"{EFFICIENTNET_PACKAGE} 0.1.0"}
+    pooled, dim = (_Head(network), 1280) if spec.layer == "head" else (_Blocks(network), 320)
+    return pooled, identity | {"sha256": digest}, dim, CENTRED
 
 
-class _Pooled(nn.Module):
+class _Head(nn.Module):
     """EfficientNet up to its pooling: the package's own forward goes on to the 1000 classes."""
 
     def __init__(self, network: EfficientNet) -> None:
@@ -184,3 +185,13 @@ class _Pooled(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         return self.network.extract_features(batch).mean((2, 3))  # (B, 1280)
+
+
+class _Blocks(_Head):
+    """What the last convolution is given, pooled: the package's `extract_features` without its end."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        x = self.network._swish(self.network._bn0(self.network._conv_stem(batch)))
+        for block in self.network._blocks:
+            x = block(x)
+        return x.mean((2, 3))  # (B, 320)
