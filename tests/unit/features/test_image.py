@@ -282,6 +282,18 @@ def test_lite_is_what_the_package_pools(lite):
         torch.testing.assert_close(network._fc(lite(batch)), network(batch), atol=1e-4, rtol=1e-4)
 
 
+def test_blocks_are_what_the_last_convolution_is_given(lite):
+    blocks = image.build(config.EfficientNetLite0(kind="efficientnet_lite0", layer="blocks"), None, "cpu")
+    assert (blocks.dim, blocks.identity["layer"]) == (320, "blocks") and lite.identity["layer"] == "head"
+    batch = torch.stack([lite.prepare(_scene(2, (20, 120, 60))), lite.prepare(_scene(3, (200, 30, 30)))])
+    given = []
+    network = lite.network.network
+    handle = network._conv_head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    lite(batch)
+    handle.remove()
+    torch.testing.assert_close(blocks(batch), given[0].mean((2, 3)), atol=1e-4, rtol=1e-4)
+
+
 def test_each_network_gets_the_input_it_was_trained_with(lite, folder):
     assert lite.prepare is image.CENTRED
     assert lite.identity["input"] == image.CENTRED.name
