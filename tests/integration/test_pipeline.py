@@ -126,6 +126,17 @@ def test_params_that_stages_depend_on_exist():
                     value = value[part]
 
 
+def test_params_hold_nothing_that_dvc_cannot_read():
+    """It knows no dates: "2020-05-01" is one only in quotation marks."""
+    waiting = [YAML(typ="safe").load(ROOT / "params.yaml")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+        else:
+            assert value is None or type(value) in (str, bool, int, float), value
+
+
 # --- notebooks ---------------------------------------------------------------------------------------------------
 
 
