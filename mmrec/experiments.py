@@ -17,7 +17,7 @@ import resource
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -297,27 +297,33 @@ def _circumstances(data: Data) -> dict[str, Any]:
 PROBED = ("main", "probes")  # groups whose weights are kept
 
 
-def run_group(paths: config.Paths, settings: config.Config, dataset: str, group: str, device: torch.device) -> None:
-    """Run every experiment of a group with every seed, then gather what later stages read.
+def run_groups(
+    paths: config.Paths, settings: config.Config, dataset: str, groups: Sequence[str], device: torch.device
+) -> None:
+    """Run every experiment of these groups with every seed, then gather what later stages read.
 
-    The group's folder in data/trained/<dataset>/ gets ranks.parquet (experiment, seed, split, user, a rank for each
+    Each group's folder in data/trained/<dataset>/ gets ranks.parquet (experiment, seed, split, user, a rank for each
     protocol), curves.csv (experiment, seed, epoch, ...) and, of the groups that probes and pictures look into,
     models/<experiment>-<seed>.safetensors.
     """
-    grid = [
-        (experiment, seed) for experiment in settings.resolve(dataset, group) for seed in settings.seeds_of(dataset)
-    ]
-    done = run_all(paths, settings, dataset, device, grid, weights=group in PROBED)
-    folders = {(experiment.name, seed): folder for (experiment, seed), folder in zip(grid, done, strict=True)}
-    results = paths.group(dataset, group)
-    with atomic(results / "ranks.parquet") as path:
-        _gather(folders, lambda folder: pd.read_parquet(folder / "ranks.parquet")).to_parquet(path, index=False)
-    trained = {key: folder for key, folder in folders.items() if (folder / "curve.csv").exists()}
-    with atomic(results / "curves.csv") as path:
-        _gather(trained, lambda folder: pd.read_csv(folder / "curve.csv")).to_csv(path, index=False)
-    for (name, seed), folder in trained.items() if group in PROBED else ():
-        with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
-            path.write_bytes((folder / "model.safetensors").read_bytes())
+    seeds = settings.seeds_of(dataset)
+    grid = [(one, seed) for group in groups for one in settings.resolve(dataset, group) for seed in seeds]
+    done = run_all(paths, settings, dataset, device, grid, weights=PROBED)
+    for group in groups:
+        folders = {
+            (experiment.name, seed): folder
+            for (experiment, seed), folder in zip(grid, done, strict=True)
+            if experiment.group == group
+        }
+        results = paths.group(dataset, group)
+        with atomic(results / "ranks.parquet") as path:
+            _gather(folders, lambda folder: pd.read_parquet(folder / "ranks.parquet")).to_parquet(path, index=False)
+        trained = {key: folder for key, folder in folders.items() if (folder / "curve.csv").exists()}
+        with atomic(results / "curves.csv") as path:
+            _gather(trained, lambda folder: pd.read_csv(folder / "curve.csv")).to_csv(path, index=False)
+        for (name, seed), folder in trained.items() if group in PROBED else ():
+            with atomic(results / "models" / f"{name}-{seed}.safetensors") as path:
+                path.write_bytes((folder / "model.safetensors").read_bytes())
 
 
 def run_all(
@@ -326,12 +332,12 @@ def run_all(
     dataset: str,
     device: torch.device,
     grid: list[tuple[config.Experiment, int]],
-    weights: bool,
+    weights: Sequence[str] = (),
 ) -> list[Path]:
     """Where each run (an experiment and a seed) is kept, after those that were missing are done, side by side.
 
     Args:
-        weights: whether those of neural models are needed, see `run`.
+        weights: groups of which those of neural models are needed, see `run`.
     """
     data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     folders = [run_folder(run_key(experiment, seed, data, settings), paths.runs) for experiment, seed in grid]
@@ -340,7 +346,7 @@ def run_all(
     missing = [
         (experiment, seed)
         for (experiment, seed), folder in zip(grid, folders, strict=True)
-        if not finished(folder, weights and not isinstance(experiment.model, config.UNTRAINED))
+        if not finished(folder, experiment.group in weights and not isinstance(experiment.model, config.UNTRAINED))
         or (archived and not (archived / f"{folder.name}.parquet").exists())
     ]
     tasks = [
@@ -378,12 +384,12 @@ def _work(
     dataset: str,
     device: torch.device,
     archived: Path | None,
-    weights: bool,
+    weights: Sequence[str],
     task: tuple[config.Experiment, int, str],
 ) -> Path:
     experiment, seed, label = task
     data = data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    return run(experiment, seed, data, settings, paths.runs, label, archived, weights)
+    return run(experiment, seed, data, settings, paths.runs, label, archived, experiment.group in weights)
 
 
 data_once = lru_cache(maxsize=1)(load_data)  # a worker reads the data set once, not once a run

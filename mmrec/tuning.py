@@ -202,7 +202,7 @@ def finalists(
     standing = _standing_experiments(settings, dataset)
     seed = settings.seeds_of(dataset)[0]
     grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
-    done = experiments.run_all(paths, settings, dataset, device, grid, weights=False)
+    done = experiments.run_all(paths, settings, dataset, device, grid)
     for row, folder in zip(rows, done, strict=True):
         curve = pd.read_csv(folder / "curve.csv").to_dict("records")
         row |= {"epochs": len(curve), "best_epoch": training.best_epoch(curve)}

@@ -103,14 +103,14 @@ def test_a_group_takes_from_the_archive_and_puts_there_what_it_lacks(shop_params
     fit = training.fit
     monkeypatch.setattr(training, "fit", lambda *args, **named: trained.append(named["label"]) or fit(*args, **named))
     grid = [(e, seed) for e in settings.resolve("shop", "main") for seed in (0, 1)]
-    folders = experiments.run_all(paths, settings, "shop", device, grid, weights=False)
+    folders = experiments.run_all(paths, settings, "shop", device, grid)
     assert {file.stem for file in paths.archive("shop").iterdir()} == {folder.name for folder in folders}
     neural = len(trained)
     assert neural
     for folder in folders:
         (folder / "run.json").unlink()  # as if this were another machine
     (paths.archive("shop") / f"{folders[-1].name}.parquet").unlink()
-    experiments.run_all(paths, settings, "shop", device, grid, weights=False)
+    experiments.run_all(paths, settings, "shop", device, grid)
     assert trained[neural:] == [f"[{len(grid)}/{len(grid)}] shop {grid[-1][0].name} seed 1"]
-    experiments.run_all(paths, settings, "shop", device, grid, weights=False)
+    experiments.run_all(paths, settings, "shop", device, grid)
     assert len(trained) == neural + 1

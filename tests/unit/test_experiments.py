@@ -519,7 +519,7 @@ def one_by_one(monkeypatch):
 
 @pytest.fixture
 def gathered(settings, paths, one_by_one):
-    experiments.run_group(paths, settings, "shop", "main", CPU)
+    experiments.run_groups(paths, settings, "shop", ["main"], CPU)
     return paths.group("shop", "main")
 
 
@@ -543,7 +543,7 @@ def test_a_group_gathers_every_experiment_and_seed(gathered, shop):
 def test_gathering_twice_gives_the_same_bytes_and_trains_nothing(gathered, settings, paths, monkeypatch):
     before = {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()}
     monkeypatch.setattr(training, "fit", None)
-    experiments.run_group(paths, settings, "shop", "main", CPU)
+    experiments.run_groups(paths, settings, "shop", ["main"], CPU)
     assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
 
 
@@ -564,7 +564,7 @@ def no_process(monkeypatch):
 
 def test_a_finished_group_starts_no_process(gathered, settings, paths, no_process):
     before = {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()}
-    experiments.run_group(paths, settings, "shop", "main", CPU)
+    experiments.run_groups(paths, settings, "shop", ["main"], CPU)
     assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
 
 
@@ -575,14 +575,14 @@ def test_a_group_of_which_one_run_is_missing_is_completed_without_another_proces
     data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     key = experiments.run_key(choose("sasrec"), 1, data, settings)
     (experiments.run_folder(key, paths.runs) / "run.json").unlink()
-    experiments.run_group(paths, settings, "shop", "main", CPU)
+    experiments.run_groups(paths, settings, "shop", ["main"], CPU)
     assert (experiments.run_folder(key, paths.runs) / "run.json").exists()
     assert (gathered / "ranks.parquet").read_bytes() == before
 
 
 def test_several_missing_runs_start_processes(settings, paths, no_process):
     with pytest.raises(Started):
-        experiments.run_group(paths, settings, "shop", "main", CPU)
+        experiments.run_groups(paths, settings, "shop", ["main"], CPU)
 
 
 def test_progress_counts_what_is_missing(gathered, settings, paths, choose, monkeypatch):
@@ -592,13 +592,13 @@ def test_progress_counts_what_is_missing(gathered, settings, paths, choose, monk
     for name in ("sasrec", "maf"):
         key = experiments.run_key(choose(name), 1, data, settings)
         (experiments.run_folder(key, paths.runs) / "run.json").unlink()
-    experiments.run_group(paths, settings, "shop", "main", CPU)
+    experiments.run_groups(paths, settings, "shop", ["main"], CPU)
     assert [line.rsplit(":", 1)[0] for line in lines] == ["[1/2] shop sasrec seed 1", "[2/2] shop maf seed 1"]
 
 
 def test_a_group_runs_with_the_seeds_of_the_data_set(settings, paths, one_by_one):
     shop = replace(settings.datasets["shop"], seeds=(3, 4, 5))
-    experiments.run_group(paths, replace(settings, datasets={"shop": shop}), "shop", "counts", CPU)
+    experiments.run_groups(paths, replace(settings, datasets={"shop": shop}), "shop", ["counts"], CPU)
     ranks = pd.read_parquet(paths.group("shop", "counts") / "ranks.parquet")
     assert ranks["seed"].unique().tolist() == [3, 4, 5]
 
@@ -634,17 +634,34 @@ def test_side_by_side_a_group_comes_out_as_one_by_one(write_shop, gathered, shop
         monkeypatch.setenv(name, value)
     paths = config.Paths(tmp_path / "apart", tmp_path / "apart")
     write_shop(paths.processed("shop"))
-    experiments.run_group(paths, settings, "shop", "main", CPU)
+    experiments.run_groups(paths, settings, "shop", ["main"], CPU)
     results = paths.group("shop", "main")
     for path in (path for path in gathered.rglob("*") if path.is_file()):
         assert (results / path.relative_to(gathered)).read_bytes() == path.read_bytes()
 
 
 def test_a_group_without_neural_models_is_gathered_too(settings, paths, one_by_one):
-    experiments.run_group(paths, settings, "shop", "counts", CPU)
+    experiments.run_groups(paths, settings, "shop", ["counts"], CPU)
     results = paths.group("shop", "counts")
     assert pd.read_parquet(results / "ranks.parquet")["experiment"].unique().tolist() == ["popularity"]
     assert len(pd.read_csv(results / "curves.csv")) == 0
+
+
+def test_several_groups_share_their_processes_and_are_gathered_apart(settings, paths, monkeypatch):
+    asked = []
+    side_by_side = experiments.side_by_side
+
+    def noted(work, tasks, *given):
+        asked.append(len(tasks))
+        return side_by_side(work, tasks, *given)
+
+    monkeypatch.setattr(experiments, "side_by_side", noted)
+    monkeypatch.setattr(runtime, "workers", lambda *_: 1)
+    experiments.run_groups(paths, settings, "shop", ["again", "counts"], CPU)
+    assert asked == [2 * 2 + 1 * 2]
+    for group, names in (("again", ["plain", "wide"]), ("counts", ["popularity"])):
+        ranks = pd.read_parquet(paths.group("shop", group) / "ranks.parquet")
+        assert ranks["experiment"].unique().tolist() == names and ranks["seed"].unique().tolist() == [0, 1]
 
 
 def test_weights_are_kept_of_what_is_probed_and_of_nothing_else(settings, paths, one_by_one):
@@ -652,7 +669,7 @@ def test_weights_are_kept_of_what_is_probed_and_of_nothing_else(settings, paths,
         one = replace(
             settings, experiments=settings.experiments | {group: {"maf": settings.experiments["main"]["maf"]}}
         )
-        experiments.run_group(paths, one, "shop", group, CPU)
+        experiments.run_groups(paths, one, "shop", [group], CPU)
         assert (paths.group("shop", group) / "models").exists() == (group == "probes")
 
 

@@ -206,7 +206,7 @@ def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatc
     changes = {name: config.Changes(**change) for name, change in chosen.items()}
     tuned = {"shop": replace(small.datasets["shop"], experiments=changes, seeds=(small.seeds_of("shop")[0],))}
     monkeypatch.setattr(training, "fit", None)
-    experiments.run_group(paths, replace(small, datasets=small.datasets | tuned), "shop", "main", CPU)
+    experiments.run_groups(paths, replace(small, datasets=small.datasets | tuned), "shop", ["main"], CPU)
 
 
 # --- what params.yaml is told ------------------------------------------------------------------------------------
