@@ -54,10 +54,10 @@ def relations(table: pd.DataFrame) -> Figure:
 
 
 def robustness(table: pd.DataFrame, baseline: float) -> Figure:
-    """NDCG@10 as features go missing or are disturbed; whiskers: 95 % intervals over seeds.
+    """NDCG@10 as features go missing or are disturbed; whiskers: 95 % intervals of what is lost.
 
     Args:
-        table: as `robustness.robustness` gives it. baseline: NDCG@10 of SASRec, which sees no features.
+        table: as `robustness.losses` gives it. baseline: NDCG@10 of SASRec, which sees no features.
     """
     figure, grid = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     names = {"missing": "share of the items without it", "noise": "noise (standard deviations of each column)"}
@@ -66,15 +66,16 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
         modalities = part["modality"].unique()
         step = 0.008 * part["level"].max()  # apart, so that whiskers can be told apart
         for number, modality in enumerate(modalities):
-            by_level = part[part["modality"] == modality].groupby("level")["ndcg_10"]
-            summary = np.array([mean_interval(values.to_numpy()) for _, values in by_level]).T
-            error = np.nan_to_num([summary[0] - summary[1], summary[2] - summary[0]])
-            place = np.array(list(by_level.groups)) + step * (number - (len(modalities) - 1) / 2)
+            of = part[part["modality"] == modality]
+            error = np.vstack([of["ci_high"] - of["loss"], of["loss"] - of["ci_low"]])
+            place = of["level"] + step * (number - (len(modalities) - 1) / 2)
             color = PALETTE[(number + 1) % len(PALETTE)]
-            axes.errorbar(place, summary[0], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=modality)
-        axes.axhline(baseline, color=MUTED, linestyle="--", label="SASRec")
+            axes.errorbar(
+                place, of["ndcg_10"], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=modality
+            )
+        axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
         axes.set(xlabel=label, ylim=(0, None))
-    grid[0].set(ylabel="NDCG@10 on test")
+    grid[0].set(ylabel="NDCG@10 on test (whisker: 95 %\ninterval of the loss, users and seeds)")
     grid[1].legend(frameon=False, loc="best")
     return figure
 
@@ -123,21 +124,19 @@ def mended(table: pd.DataFrame, baseline: float) -> Figure:
     """NDCG@10 as a modality goes missing, after training without and with modality dropout; a panel a modality.
 
     Args:
-        table: experiment, modality, level, model, ndcg_10. baseline: NDCG@10 of SASRec.
+        table: as `robustness.mended` gives it. baseline: NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
-    figure, grid = plt.subplots(1, len(modalities), figsize=(2.3 * len(modalities), 3.2), sharey=True, squeeze=False)
+    figure, grid = plt.subplots(1, len(modalities), figsize=(2.3 * len(modalities), 3.4), sharey=True, squeeze=False)
     for axes, modality in zip(grid[0], modalities, strict=True):
         of = table[table["modality"] == modality]
-        for number, (name, part) in enumerate(of.groupby("experiment", sort=False)):
-            by_level = part.groupby("level")["ndcg_10"]
-            summary = np.array([mean_interval(values.to_numpy()) for _, values in by_level]).T
-            error = np.nan_to_num([summary[0] - summary[1], summary[2] - summary[0]])
-            place = 100 * np.array(list(by_level.groups)) + 1.5 * (number - 0.5)
-            color = PALETTE[number + 1]
-            axes.errorbar(place, summary[0], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=name)
+        error = np.vstack([of["difference"] - of["ci_low"], of["ci_high"] - of["difference"]])
+        place = 100 * of["level"]
+        axes.plot(place, of["without"], "o-", color=PALETTE[1], markersize=4, label="maf")
+        dropped = {"color": PALETTE[2], "markersize": 4, "label": "trained with modality dropout"}
+        axes.errorbar(place, of["ndcg_10"], yerr=error, fmt="o-", capsize=2, **dropped)
         axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
         axes.set(xlabel="items without it (%)", title=modality, ylim=(0, None))
-    grid[0, 0].set(ylabel="NDCG@10 on test")
+    grid[0, 0].set(ylabel="NDCG@10 on test (whisker: 95 %\ninterval of the difference)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
     return figure

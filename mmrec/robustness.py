@@ -1,11 +1,12 @@
 """What a trained model is worth when features go missing or are disturbed while it is asked, not while it learned.
 
-Letters: V items, F feature width.
+Letters: V items, F feature width, S seeds, U users.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mmrec import config, experiments
 from mmrec.evaluation import evaluate, gains
 from mmrec.experiments import Data, Recommender
+from mmrec.statistics import compare, holm, resampled_means
 
 MISSING = (0.1, 0.3, 0.5, 1.0)  # shares of the items that have the modality
 NOISE = (0.25, 0.5, 1.0, 2.0)  # standard deviations, in those of each column
@@ -52,35 +54,73 @@ def trained(paths: config.Paths, settings: config.Config, dataset: str, name: st
 
 WAYS = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}
 
+Gains = dict[tuple[str, str, float], np.ndarray]
+"""(kind, modality, level) -> (S, U) NDCG@10 (full_unseen) of each model and test user; at level 0 all is as it was."""
 
-def robustness(
+
+def disturbed(
     models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int, kinds: Iterable[str] = tuple(WAYS)
-) -> pd.DataFrame:
-    """Test NDCG@10 (full_unseen) of trained models whose features are disturbed, one modality or all at once.
+) -> Gains:
+    """What trained models gain when their features are disturbed, one modality or all at once.
 
     Args:
         models: those, one for each seed, that look at the data that they are given.
         kinds: of `WAYS`.
-
-    Returns:
-        kind (`missing` or `noise`), modality, level, model (0, 1, ..), ndcg_10; level 0 is the model undisturbed.
     """
-    whole = _scores(models(data), data, max_length)
-    rows = []
+    whole = _gains(models(data), data, max_length)
+    found = {}
     for kind in kinds:
         disturb, levels = WAYS[kind]
         for modality in [*data.features, "all"]:
-            rows += [(kind, modality, 0.0, number, score) for number, score in enumerate(whole)]
+            found[kind, modality, 0.0] = whole
             for level in levels:
                 features = {
                     name: disturb(feature, level) if modality in (name, "all") else feature
                     for name, feature in data.features.items()
                 }
-                scores = _scores(models(replace(data, features=features)), data, max_length)
-                rows += [(kind, modality, level, number, score) for number, score in enumerate(scores)]
-    return pd.DataFrame(rows, columns=["kind", "modality", "level", "model", "ndcg_10"])
+                found[kind, modality, level] = _gains(models(replace(data, features=features)), data, max_length)
+    return found
 
 
-def _scores(models: Iterable[Recommender], data: Data, max_length: int) -> list[float]:
+def _gains(models: Iterable[Recommender], data: Data, max_length: int) -> np.ndarray:
     ranks = (evaluate(model.score, data.sequences, "test", max_length)["full_unseen"].to_numpy() for model in models)
-    return [float(gains(rank, "ndcg", 10).mean()) for rank in ranks]
+    return np.stack([gains(rank, "ndcg", 10) for rank in ranks])
+
+
+def losses(found: Gains) -> pd.DataFrame:
+    """robustness.csv: what each disturbance takes from a model; paired over users and seeds, for it is the same model.
+
+    Returns:
+        kind, modality, level, ndcg_10, loss, ci_low, ci_high (95 %, bootstrap over users and seeds), p_value, p_holm
+        (corrected for the modalities that are disturbed in one way), users, seeds.
+    """
+    lost = {key: found[key[0], key[1], 0.0] - after for key, after in found.items()}
+    nothing = np.zeros((1, next(iter(lost.values())).shape[1]))
+    return _table(found, lost, dict.fromkeys(lost, nothing)).rename(columns={"difference": "loss"})
+
+
+def mended(without: Gains, trained_for_it: Gains) -> pd.DataFrame:
+    """mended.csv: the same disturbances of a model that was trained without them and of one that was trained for them.
+
+    Returns:
+        kind, modality, level, ndcg_10 (trained for it), without (not), difference, ci_low, ci_high, p_value, p_holm,
+        users, seeds; see `losses`.
+    """
+    table = _table(trained_for_it, trained_for_it, without)
+    table.insert(4, "without", [of.mean() for of in without.values()])
+    return table
+
+
+def _table(shown: Gains, ours: Gains, theirs: Gains) -> pd.DataFrame:
+    ends = np.cumsum([len(rows) for gained in (ours, theirs) for rows in gained.values()])
+    drawn = np.split(resampled_means(np.vstack([*ours.values(), *theirs.values()])), ends[:-1], axis=1)
+    rows = []
+    for number, key in enumerate(ours):
+        found = compare(ours[key], theirs[key], drawn[number], drawn[number + len(ours)])
+        rows.append((*key, shown[key].mean(), found.difference, found.ci_low, found.ci_high, found.p_value))
+    columns = ["kind", "modality", "level", "ndcg_10", "difference", "ci_low", "ci_high", "p_value"]
+    table = pd.DataFrame(rows, columns=columns)
+    family = table.groupby(["kind", "level"], sort=False)["p_value"]
+    table["p_holm"] = family.transform(lambda p_values: holm(p_values.to_numpy()))
+    seeds, users = next(iter(shown.values())).shape
+    return table.assign(users=users, seeds=seeds)

@@ -87,6 +87,7 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
 
 @pytest.mark.slow
 def test_the_probes_of_training_look_at_maf_itself_and_at_what_was_to_mend_it(finished):
+    neural = ("maf", "modality_dropout")
     results = pd.read_csv(finished / "results.csv")
     values = results.set_index(["seed", "split", "protocol", "metric", "k"]).groupby("experiment")["value"]
     # The same sums in another order: last bits may differ, and with them a rank now and then.
@@ -95,7 +96,11 @@ def test_the_probes_of_training_look_at_maf_itself_and_at_what_was_to_mend_it(fi
     assert agreement["tasks"].nunique() == 6 and agreement["seed"].unique().tolist() == [0, 1]
     assert agreement["cosine"].between(-1, 1).all() and agreement["conflicting"].between(0, 1).all()
     mended = pd.read_csv(finished / "mended.csv")
-    assert mended.groupby("experiment").size().to_dict() == dict.fromkeys(["maf", "modality_dropout"], 4 * 5 * 2)
+    assert len(mended) == 4 * 5 and (mended["kind"] == "missing").all() and (mended["seeds"] == 2).all()
+    whole = {name: values.get_group(name).loc[:, "test", "full_unseen", "ndcg", 10.0].mean() for name in neural}
+    undisturbed = mended[mended["level"] == 0]
+    assert undisturbed["without"].to_numpy() == pytest.approx(whole["maf"])
+    assert undisturbed["ndcg_10"].to_numpy() == pytest.approx(whole["modality_dropout"])
 
 
 @pytest.mark.slow

@@ -62,27 +62,28 @@ def test_attention_is_judged_against_permutations(tmp_path, observed, p_holm, ve
     assert asked(table="attention", modality="category").judge(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "losses, verdict",
-    [
-        ([0.02, 0.03, 0.025], "supported"),
-        ([0.001, -0.001, 0.0], "not supported"),
-        ([0.03, -0.02, 0.01], "inconclusive"),
-        ([-0.02, -0.03, -0.025], "not supported"),
-    ],
-)
-def test_a_loss_under_disturbance_is_paired_by_model(tmp_path, losses, verdict):
-    whole = [0.10, 0.20, 0.30]  # models differ more than they lose
-    rows = []
-    for model, (before, loss) in enumerate(zip(whole, losses, strict=True)):
-        rows.append(("missing", "image", 0.0, model, before))
-        rows.append(("noise", "image", 2.0, model, before - loss))
-        rows.append(("noise", "image", 1.0, model, before - 9))
-        rows.append(("missing", "text", 0.0, model, 9.0))
-    table = pd.DataFrame(rows, columns=["kind", "modality", "level", "model", "ndcg_10"])
-    table.sample(frac=1, random_state=0).to_csv(tmp_path / "robustness.csv", index=False)
+INTERVALS = [
+    (0.02, 0.03, 0.01, "supported"),
+    (0.02, 0.03, 0.06, "inconclusive"),
+    (-0.001, 0.003, 0.5, "not supported"),
+    (-0.02, 0.03, 0.5, "inconclusive"),
+    (-0.03, -0.02, 0.01, "not supported"),
+]
+
+
+@pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
+def test_a_loss_under_disturbance(tmp_path, low, high, p_holm, verdict):
+    columns = ["kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high", "p_holm", "users", "seeds"]
+    rows = [
+        ("noise", "image", 2.0, 0.2 - (low + high) / 2, (low + high) / 2, low, high, p_holm, 7, 3),
+        ("noise", "image", 0.0, 0.2, 0, 0, 0, 1, 7, 3),
+        *[("noise", "image", 1.0, 9, 9, 9, 9, 0, 7, 3), ("missing", "image", 2.0, 9, 9, 9, 9, 0, 7, 3)],
+        *[("noise", "text", 2.0, 9, 9, 9, 9, 0, 7, 3), ("missing", "image", 0.0, 9, 0, 0, 0, 1, 7, 3)],
+    ]
+    pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(tmp_path / "robustness.csv", index=False)
     said, found = asked(table="robustness", kind="noise", modality="image", level=2.0).judge(tmp_path)
-    assert found == verdict and "of 0.2000, 3 seeds" in said
+    assert found == verdict and "of 0.2000" in said and "7 users, 3 seeds" in said
+    assert asked(table="robustness", kind="noise", modality="category", level=2.0).judge(tmp_path) is None
 
 
 def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
@@ -95,25 +96,16 @@ def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
     assert asked(**BETTER).judge(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "gains, verdict",
-    [
-        ([0.02, 0.03, 0.025], "supported"),
-        ([0.0, 0.001, -0.001], "not supported"),
-        ([0.03, -0.02, 0.01], "inconclusive"),
-    ],
-)
-def test_what_modality_dropout_mends_is_paired_by_seed(tmp_path, gains, verdict):
-    rows = []
-    for model, gain in enumerate(gains):
-        for name, score in (("maf", 0.1 + model), ("modality_dropout", 0.1 + model + gain)):
-            rows.append((name, "missing", "image", 1.0, model, score))
-            rows += [(name, "missing", "image", 0.5, model, 9.0), (name, "missing", "text", 1.0, model, 9.0)]
-            rows.append((name, "noise", "image", 1.0, model, 9.0))
-    table = pd.DataFrame(rows, columns=["experiment", "kind", "modality", "level", "model", "ndcg_10"])
-    table.sample(frac=1, random_state=0).to_csv(tmp_path / "mended.csv", index=False)
+@pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
+def test_what_modality_dropout_mends(tmp_path, low, high, p_holm, verdict):
+    columns = ["kind", "modality", "level", "without", "difference", "ci_low", "ci_high", "p_holm", "users", "seeds"]
+    rows = [
+        ("missing", "image", 1.0, 0.2, (low + high) / 2, low, high, p_holm, 7, 3),
+        *[("missing", "image", 0.5, 9, 9, 9, 9, 0, 7, 3), ("missing", "text", 1.0, 9, 9, 9, 9, 0, 7, 3)],
+    ]
+    pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(tmp_path / "mended.csv", index=False)
     said, found = asked(table="mended", modality="image", level=1.0).judge(tmp_path)
-    assert found == verdict and "above 1.1000, 3 seeds" in said
+    assert found == verdict and "above 0.2000" in said and "7 users, 3 seeds" in said
     assert asked(table="mended", modality="category", level=1.0).judge(tmp_path) is None
 
 

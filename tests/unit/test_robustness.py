@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,27 +60,66 @@ class Alike:
         return self.matrix[last] @ self.matrix[1:].T
 
 
-def test_every_kind_modality_and_level_is_asked(shop):
-    table = robustness.robustness(lambda data: [Alike(data), Alike(data)], shop, 8)
-    assert list(table) == ["kind", "modality", "level", "model", "ndcg_10"]
-    assert len(table) == 2 * 4 * 5 * 2 and not table.duplicated(["kind", "modality", "level", "model"]).any()
-    whole = gains(evaluate(Alike(shop).score, shop.sequences, "test", 8)["full_unseen"].to_numpy(), "ndcg", 10).mean()
-    assert (table["ndcg_10"][table["level"] == 0] == whole).all()
-    by_image = table[table["modality"].isin(["image", "all"]) & (table["level"] > 0)]
-    other = table[~table["modality"].isin(["image", "all"])]
-    assert (by_image["ndcg_10"] != whole).all() and (other["ndcg_10"] == whole).all()
+def test_every_kind_modality_and_level_is_asked_of_every_model_and_user(shop):
+    found = robustness.disturbed(lambda data: [Alike(data), Alike(data)], shop, 8)
+    names = [*shop.features, "all"]
+    assert list(found) == [
+        (kind, modality, level)
+        for kind, levels in (("missing", robustness.MISSING), ("noise", robustness.NOISE))
+        for modality in names
+        for level in (0.0, *levels)
+    ]
+    whole = gains(evaluate(Alike(shop).score, shop.sequences, "test", 8)["full_unseen"].to_numpy(), "ndcg", 10)
+    for (_, modality, level), gained in found.items():
+        assert gained.shape == (2, len(whole))
+        assert (gained == whole).all() == (level == 0 or modality not in ("image", "all"))
 
 
 def test_without_any_image_all_items_tie_and_ties_count_against(shop):
-    table = robustness.robustness(lambda data: [Alike(data)], shop, 8)
-    gone = table[(table["kind"] == "missing") & (table["modality"] == "image") & (table["level"] == 1)]
-    assert gone["ndcg_10"].tolist() == [0]
+    found = robustness.disturbed(lambda data: [Alike(data)], shop, 8)
+    assert not found["missing", "image", 1.0].any()
 
 
 def test_one_kind_alone(shop):
-    table = robustness.robustness(lambda data: [Alike(data)], shop, 8, ["missing"])
-    both = robustness.robustness(lambda data: [Alike(data)], shop, 8)
-    assert table.equals(both[both["kind"] == "missing"])
+    some = robustness.disturbed(lambda data: [Alike(data)], shop, 8, ["missing"])
+    both = robustness.disturbed(lambda data: [Alike(data)], shop, 8)
+    assert list(some) == [key for key in both if key[0] == "missing"]
+    assert all((some[key] == both[key]).all() for key in some)
+
+
+def gained(*by_level, modality="image"):
+    return {("missing", modality, level): np.array(rows, float) for level, rows in by_level}
+
+
+def test_losses_are_of_the_same_model_and_the_same_users():
+    # Seeds and users differ by ten times what is lost: 0.1 by every user and model.
+    whole = np.random.default_rng(0).normal(0, 1, (3, 50))
+    image = gained((0.0, whole), (0.5, whole - 0.1), (1.0, whole - 0.1 - 0.01 * whole))
+    table = robustness.losses(image | gained((0.0, whole), (0.5, whole), modality="text"))
+    assert list(table) == [
+        *("kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high", "p_value", "p_holm", "users", "seeds"),
+    ]
+    rows = table.set_index(["modality", "level"])
+    assert rows["loss"].tolist() == pytest.approx([0, 0.1, 0.1 + 0.01 * whole.mean(), 0, 0])
+    assert rows["ndcg_10"]["image", 0.5] == pytest.approx(whole.mean() - 0.1)
+    exact, spread = rows.loc[("image", 0.5)], rows.loc[("image", 1.0)]
+    assert exact["ci_low"] == pytest.approx(0.1) and exact["ci_high"] == pytest.approx(0.1)
+    assert 0.09 < spread["ci_low"] < spread["loss"] < spread["ci_high"] < 0.11
+    # Two modalities are disturbed at level 0.5, one at 1.
+    assert exact["p_holm"] == pytest.approx(2 * exact["p_value"]) and spread["p_holm"] == spread["p_value"]
+    assert rows["p_value"]["text", 0.5] == 1
+    assert (table["users"] == 50).all() and (table["seeds"] == 3).all()
+
+
+def test_what_is_mended_is_a_difference_between_two_models():
+    base = np.random.default_rng(0).random((2, 80))
+    without = gained((0.0, base), (1.0, base - 0.5))
+    trained_for_it = gained((0.0, base - 0.1), (1.0, base - 0.1))
+    table = robustness.mended(without, trained_for_it).set_index("level")
+    assert table["ndcg_10"].tolist() == pytest.approx([base.mean() - 0.1] * 2)
+    assert table["without"].tolist() == pytest.approx([base.mean(), base.mean() - 0.5])
+    assert table["difference"].tolist() == pytest.approx([-0.1, 0.4])
+    assert table["ci_low"][1.0] > 0 > table["ci_high"][0.0]
 
 
 @pytest.mark.parametrize("name, group", [("maf", "main"), ("dropped", "probes")])
