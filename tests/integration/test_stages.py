@@ -32,14 +32,13 @@ def project(tmp_path_factory):
     params = yaml.load(ROOT / "params.yaml")
     demo = params["datasets"].pop("demo")
     params["datasets"] = {"mine": demo | {"source": {"kind": "folder"}, "title": "a small shop of my own"}}
-    params["datasets"]["mine"].update(user_core=3, item_core=2, groups=["main", "more", "probes"])
+    params["datasets"]["mine"].update(user_core=3, item_core=2, groups=["main", "more", "probes"], seeds=[0, 1])
     gru = {"model": "gru4rec", "control": "sasrec", "options": {"dim": 32, "hidden": 64}}
     params["experiments"]["more"] = {"gru": gru}
     params["tuning"].update(trials=2, training={"epochs": 1}, slow={})
     params["tuning"]["space"]["dim"] = [32]
     params["protocol"]["negatives"] = 10
     params["training"] |= {"epochs": 2}
-    params["seeds"] = [0, 1]
     yaml.dump(params, root / "params.yaml")
     source = config.DemoSource(**(asdict(config.load(ROOT / "params.yaml").datasets["demo"].source) | SMALL))
     sources.fetch(source, root / "data" / "raw" / "mine", downloads=root, checksums=root)  # which a demo has no use for
