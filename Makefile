@@ -18,8 +18,8 @@ demo: setup ## the generated shop and its negative control, from nothing to resu
 	dvc repro results@demo results@demo_null probe@demo probe@demo_null
 
 replicate: setup ## every data set whose raw files this machine has or can make
-	names=$$(python -m mmrec.sources available) && dvc repro $$(for name in $$names; do \
-		echo results@$$name probe@$$name; test ! -f notebooks/published/$$name.csv || echo published@$$name; done)
+	set -o pipefail; names=$$(python -m mmrec.sources available | paste -sd "|") \
+		&& dvc repro $$(dvc stage list --name-only | grep -E "^(results|probe|probe_training|published)@($$names)$$")
 
 test: setup lint ## unit, integration and notebook tests
 	pytest --numprocesses 2 --dist loadfile

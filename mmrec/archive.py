@@ -58,12 +58,16 @@ def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
     groups = {}
     for experiment in experiments:
         groups.setdefault(json.dumps(experiment.determines, sort_keys=True), experiment.group)
-    rows = []
-    for file in sorted(folder.glob("*.parquet")):
+    found = {}  # one of each experiment and seed: the folder may hold runs of older code, too
+    for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime):
         run = about(file)
-        determined = {name: run["key"][name] for name in ("model", "options", "training")}
-        if group := groups.get(json.dumps(determined, sort_keys=True)):
-            rows.append((group, run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9))
-    table = pd.DataFrame(rows, columns=["group", "minutes", "gigabytes"]).groupby("group")
-    found = table.agg(runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max"))
-    return found.reindex([g for g in dict.fromkeys(e.group for e in experiments) if g in found.index]).reset_index()
+        determined = json.dumps({name: run["key"][name] for name in ("model", "options", "training")}, sort_keys=True)
+        if determined in groups:
+            found[determined, run["key"]["seed"]] = run
+    rows = [
+        (groups[determined], run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9)
+        for (determined, _), run in found.items()
+    ]
+    by_group = pd.DataFrame(rows, columns=["group", "minutes", "gigabytes"]).groupby("group")
+    table = by_group.agg(runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max"))
+    return table.reindex([g for g in dict.fromkeys(groups.values()) if g in table.index]).reset_index()

@@ -1,8 +1,8 @@
-"""The paper's claims, each with a rule that was written before its evidence was, and what the evidence says.
+"""The paper's claims, each with a rule, and what the evidence says.
 
-notebooks/claims.yaml holds the claims, `evidence` their rules; the evidence itself is in the tables of
-reports/<dataset>/. A claim is judged on every data set that has the tables it asks for, and on no other: a row of
-claims.csv without evidence does not exist.
+notebooks/claims.yaml holds the claims, and says which evidence had been seen when they were written; `evidence` their
+rules; the evidence itself is in the tables of reports/<dataset>/. A claim is judged on every data set that has the
+tables it asks for, and on no other: a row of claims.csv without evidence does not exist.
 """
 
 import json

@@ -434,8 +434,10 @@ class Dataset:
     groups: Annotated[tuple[Name, ...], AfterValidator(_different)] = ("main",)
     seeds: Seeds | None = None  # instead of `seeds`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
-    archived: bool = False  # finished runs are committed, in reports/<dataset>/runs, and not made again
-    experiments: dict[Name, Changes] = field(default_factory=dict)  # what this data set's tuning chose
+    archived: bool = (
+        False  # finished runs are committed, in reports/<dataset>/runs, and not made again, but for weights
+    )
+    experiments: dict[Name, Changes] = field(default_factory=dict)  # what differs here, such as what tuning chose
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`
     training: dict[str, Any] = field(default_factory=dict)  # what differs from `training`
 
@@ -557,6 +559,7 @@ class Config:
                     raise ValueError(f"datasets.{name}.groups: {sorted(again)} would be in two of them")
                 names += self.experiments[group]
                 self._controls_exist(name, group)
+                self._asks_something(name, group)
             if unknown := set(dataset.experiments) - set(names):
                 raise ValueError(f"datasets.{name}.experiments: no experiment {sorted(unknown)}; one of {names}")
             for group in self.experiments:
@@ -570,6 +573,15 @@ class Config:
                 raise ConfigError(
                     f"with datasets.{dataset}, experiments.{group}.{experiment.name}.control: "
                     f"{experiment.control!r} is no other experiment of group main or {group}; one of {there}"
+                )
+
+    def _asks_something(self, dataset: str, group: str) -> None:
+        main = {experiment.name: experiment.determines for experiment in self.resolve(dataset, "main")}
+        for experiment in self.resolve(dataset, group) if group != "main" else ():
+            if same := [name for name, determines in main.items() if determines == experiment.determines]:
+                raise ConfigError(
+                    f"with datasets.{dataset}, experiments.{group}.{experiment.name} is the same as {same[0]} of main: "
+                    f"say what differs under datasets.{dataset}.experiments, or leave group {group} out"
                 )
 
     def resolve(self, dataset: str, group: str, tuned: bool = True) -> list[Experiment]:

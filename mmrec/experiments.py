@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -250,6 +250,8 @@ def _carry_out(
     label: str,
 ) -> None:
     begun = time.monotonic()
+    with suppress(OSError):  # a process works on many runs: what it held before is none of this one's
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: peak memory is counted anew
     max_length = settings.protocol.max_length
     torch.manual_seed(seed)
     model = build(experiment.model, data, max_length)
@@ -415,7 +417,7 @@ def trained_model(
     return model.eval()
 
 
-def kinds(experiments: list[config.Experiment]) -> list[config.Experiment]:
+def originals(experiments: list[config.Experiment]) -> list[config.Experiment]:
     """Those that are no variant of their control: they have none, or it is another model.
 
     Args:
@@ -432,7 +434,7 @@ def differences(experiments: list[config.Experiment]) -> pd.DataFrame:
         experiments: all of a data set, controls included.
     """
     settings = {experiment.name: _settings(experiment) for experiment in experiments}
-    others = {experiment.name for experiment in kinds(experiments)}
+    others = {experiment.name for experiment in originals(experiments)}
     rows = []
     for experiment in experiments:
         if experiment.name not in others:

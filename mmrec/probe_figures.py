@@ -57,7 +57,7 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
     """NDCG@10 as features go missing or are disturbed; whiskers: 95 % intervals of what is lost.
 
     Args:
-        table: as `robustness.losses` gives it. baseline: NDCG@10 of SASRec, which sees no features.
+        table: as `robustness.losses_table` gives it. baseline: NDCG@10 of SASRec, which sees no features.
     """
     figure, grid = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     names = {"missing": "share of the items without it", "noise": "noise (standard deviations of each column)"}
@@ -124,7 +124,7 @@ def mended(table: pd.DataFrame, baseline: float) -> Figure:
     """NDCG@10 as a modality goes missing, after training without and with modality dropout; a panel a modality.
 
     Args:
-        table: as `robustness.mended` gives it. baseline: NDCG@10 of SASRec.
+        table: as `robustness.mended_table` gives it. baseline: NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
     figure, grid = plt.subplots(1, len(modalities), figsize=(2.3 * len(modalities), 3.4), sharey=True, squeeze=False)

@@ -87,24 +87,24 @@ def _gains(models: Iterable[Recommender], data: Data, max_length: int) -> np.nda
     return np.stack([gains(rank, "ndcg", 10) for rank in ranks])
 
 
-def losses(found: Gains) -> pd.DataFrame:
+def losses_table(found: Gains) -> pd.DataFrame:
     """robustness.csv: what each disturbance takes from a model; paired over users and seeds, for it is the same model.
 
     Returns:
         kind, modality, level, ndcg_10, loss, ci_low, ci_high (95 %, bootstrap over users and seeds), p_value, p_holm
-        (corrected for the modalities that are disturbed in one way), users, seeds.
+        (corrected for the modalities, and all at once, that are disturbed in one way), users, seeds.
     """
     lost = {key: found[key[0], key[1], 0.0] - after for key, after in found.items()}
     nothing = np.zeros((1, next(iter(lost.values())).shape[1]))
     return _table(found, lost, dict.fromkeys(lost, nothing)).rename(columns={"difference": "loss"})
 
 
-def mended(without: Gains, trained_for_it: Gains) -> pd.DataFrame:
+def mended_table(without: Gains, trained_for_it: Gains) -> pd.DataFrame:
     """mended.csv: the same disturbances of a model that was trained without them and of one that was trained for them.
 
     Returns:
         kind, modality, level, ndcg_10 (trained for it), without (not), difference, ci_low, ci_high, p_value, p_holm,
-        users, seeds; see `losses`.
+        users, seeds; see `losses_table`.
     """
     table = _table(trained_for_it, trained_for_it, without)
     table.insert(4, "without", [of.mean() for of in without.values()])

@@ -41,6 +41,15 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
+def mean_p_value(values: np.ndarray) -> float:
+    """Two-sided Student p-value of a mean over seeds being 0; 1 with one seed.
+
+    Args:
+        values: (S,).
+    """
+    return float(stats.ttest_1samp(values, 0).pvalue) if len(values) > 1 else 1.0
+
+
 def resampled_means(gains: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """Means over users drawn with replacement, the same draws for every row.
 

@@ -172,25 +172,23 @@ def _efficientnet_lite0(spec: EfficientNetLite0) -> tuple[nn.Module, dict[str, s
     network = EfficientNet.from_name("efficientnet-lite0")
     _fill(network, weights.load(path), path)
     identity = {"name": "efficientnet_lite0", "layer": spec.layer, "origin": f"{EFFICIENTNET_PACKAGE} 0.1.0"}
-    pooled, dim = (_Head(network), 1280) if spec.layer == "head" else (_Blocks(network), 320)
-    return pooled, identity | {"sha256": digest}, dim, CENTRED
+    return _Pooled(network, spec.layer), identity | {"sha256": digest}, 1280 if spec.layer == "head" else 320, CENTRED
 
 
-class _Head(nn.Module):
-    """EfficientNet up to its pooling: the package's own forward goes on to the 1000 classes."""
+class _Pooled(nn.Module):
+    """EfficientNet up to its pooling: the package's own forward goes on to the 1000 classes.
 
-    def __init__(self, network: EfficientNet) -> None:
+    Args:
+        layer: `head`, or `blocks`: what the last convolution is given.
+    """
+
+    def __init__(self, network: EfficientNet, layer: str) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.layer = network, layer
 
     def forward(self, batch: Tensor) -> Tensor:
-        return self.network.extract_features(batch).mean((2, 3))  # (B, 1280)
-
-
-class _Blocks(_Head):
-    """What the last convolution is given, pooled: the package's `extract_features` without its end."""
-
-    def forward(self, batch: Tensor) -> Tensor:
+        if self.layer == "head":
+            return self.network.extract_features(batch).mean((2, 3))  # (B, 1280)
         x = self.network._swish(self.network._bn0(self.network._conv_stem(batch)))
         for block in self.network._blocks:
             x = block(x)

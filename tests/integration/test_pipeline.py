@@ -115,7 +115,7 @@ def test_params_that_stages_depend_on_exist():
     lists = {name: names for entry in PIPELINE["vars"] for name, names in entry.items()}
     for name, stage in STAGES.items():
         if "foreach" not in PIPELINE["stages"][name]:
-            assert "params" not in stage
+            assert set(stage.get("params", [])) <= set(params)
             continue
         each = PIPELINE["stages"][name]["foreach"].strip("${}")
         for key in stage.get("params", []):
@@ -152,6 +152,10 @@ def test_source_notebook_is_stripped_and_only_calls(path):
     for cell in code:
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
+
+
+def test_older_copies_are_there():
+    assert {str(path.relative_to(ROOT).with_suffix("")) for path in EXECUTED} >= OLDER
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: f"{path.parent.name}-{path.stem}")

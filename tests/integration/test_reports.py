@@ -99,7 +99,10 @@ def test_planted_signal_is_found_and_its_negative_control_is_not():
 
 
 def test_planted_strengths_are_found_in_order():
-    """By the share of choices that a modality has a say in: categories tell which earlier item counts; see README."""
+    """By the share of choices that a modality has a say in: categories tell which earlier item counts; see README.
+
+    Of the committed numbers: neighbours in this order are not told apart with certainty.
+    """
     shop = config.load(ROOT / "params.yaml").datasets["demo"].source
     planted = {"image": shop.image, "text": shop.text, "category": shop.category + shop.image + shop.text}
     table = pd.read_csv(ROOT / "reports" / "demo" / "comparisons.csv")

@@ -32,9 +32,9 @@ LEAST_COMPARED = {
     "05_probes": 4,
     "06_results": 3,
 }
-# Between means over five seeds. Two such means of MAF differ by up to 0.016 (one standard error of HR@20 among 100
-# negatives, the noisiest measure) when all else is equal; SASRec in MAF's place would differ by 0.08.
-TOLERANCE = 0.035
+# Between means over three seeds. Two such means of MAF differ by 0.019 (one standard error of HR@10 among 100
+# negatives, the noisiest measure) when all else is equal; SASRec in MAF's place differs by up to 0.14.
+TOLERANCE = 0.06
 
 
 def nbval(notebooks: list[Path], work: Path) -> subprocess.CompletedProcess:

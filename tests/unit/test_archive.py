@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pandas as pd
@@ -18,8 +19,8 @@ def choose(settings):
 def run(shop, settings, choose, tmp_path):
     """A run in a store of the given name, with an archive that all stores share."""
     archived = tmp_path / "archived"
-    return lambda name, store, weights=False: experiments.run(
-        choose(name), 0, shop, settings, tmp_path / store, archived=archived, weights=weights
+    return lambda name, store, weights=False, seed=0: experiments.run(
+        choose(name), seed, shop, settings, tmp_path / store, archived=archived, weights=weights
     )
 
 
@@ -64,18 +65,24 @@ def test_the_archive_says_what_determined_a_run(run, tmp_path):
 
 
 def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tmp_path):
+    archived = tmp_path / "archived"
     for name in ("sasrec", "maf", "popularity"):
         run(name, "here")
+    run("maf", "here", seed=1)
     sasrec, maf = choose("sasrec"), choose("maf")
     twin = replace(sasrec, name="twin", group="later")  # the same run under another name
     unlike = replace(sasrec, group="later", model=replace(sasrec.model, dropout=0.123))
-    table = archive.costs(tmp_path / "archived", [sasrec, replace(maf, group="second"), twin, unlike])
+    made = {file: archive.about(file) for file in archived.iterdir()}
+    old = next(file for file, one in made.items() if one["key"]["model"] == "SASRec")
+    stale = archived / "0000000000000000.parquet"  # the same run as older code made it
+    stale.write_bytes(old.read_bytes())
+    os.utime(stale, (0, 0))
+    table = archive.costs(archived, [sasrec, replace(maf, group="second"), twin, unlike])
     assert table.columns.tolist() == ["group", "runs", "minutes", "gigabytes"]
-    assert table["group"].tolist() == ["main", "second"] and table["runs"].tolist() == [1, 1]
-    made = [archive.about(file) for file in (tmp_path / "archived").iterdir()]
-    (of_maf,) = (run for run in made if run["key"]["model"] == "MAF")
-    assert table["minutes"][1] == of_maf["seconds_of_last_session"] / 60
-    assert table["gigabytes"][1] == of_maf["peak_memory_bytes"] / 1e9
+    assert table["group"].tolist() == ["main", "second"] and table["runs"].tolist() == [1, 2]
+    of_maf = [one for one in made.values() if one["key"]["model"] == "MAF"]
+    assert table["minutes"][1] == pytest.approx(sum(one["seconds_of_last_session"] for one in of_maf) / 60)
+    assert table["gigabytes"][1] == max(one["peak_memory_bytes"] for one in of_maf) / 1e9
     assert archive.costs(tmp_path / "nowhere", [sasrec]).empty
 
 

@@ -401,7 +401,7 @@ def test_what_a_data_set_says_of_an_experiment_can_be_left_out(read):
 VARIANTS = """\
   variant:
     gated: {model: maf, control: maf, options: {fusion: gate}}
-    unlike: {model: maf, control: sasrec}
+    unlike: {model: maf, control: sasrec, options: {regression: mse}}
     blind_too: {model: maf, control: gated, needs: [image]}
   deep:"""
 
@@ -448,6 +448,13 @@ def test_controls_of_a_data_set_are_those_of_its_groups(variants):
 def test_a_control_that_is_no_other_experiment_at_hand_is_refused(variants, control):
     with pytest.raises(ConfigError, match=f"experiments.variant.gated.control: '{control}' is no other experiment"):
         variants("{}", VARIANTS.replace("control: maf", f"control: {control}", 1))
+
+
+def test_an_experiment_that_is_one_of_main_under_another_name_is_refused(variants):
+    with pytest.raises(
+        ConfigError, match="experiments.variant.gated is the same as maf of main: say what differs under"
+    ):
+        variants("{}", VARIANTS.replace("{fusion: gate}", "{}", 1))
 
 
 def test_groups_that_a_data_set_does_not_use_may_share_names_with_its_own(read):

@@ -131,7 +131,7 @@ def test_part_of_the_users_is_judged_among_the_parts(tmp_path, low, high, p_valu
 
 @pytest.mark.parametrize(
     "cosines, verdict",
-    [([-0.1, -0.2, -0.15], "supported"), ([0.1, 0.2, 0.15], "not supported"), ([-0.1, 0.2, 0.0], "inconclusive")],
+    [([-0.1, -0.12, -0.11], "supported"), ([0.1, 0.2, 0.15], "not supported"), ([-0.1, 0.2, 0.0], "inconclusive")],
 )
 def test_tasks_conflict_where_their_gradients_do(tmp_path, cosines, verdict):
     rows = [("id, image", seed, cosine, 0.25) for seed, cosine in enumerate(cosines)] + [("id, text", 0, 9.0, 0.0)]
@@ -140,6 +140,20 @@ def test_tasks_conflict_where_their_gradients_do(tmp_path, cosines, verdict):
     said, found = asked(table="agreement", modality="image").judge(tmp_path)
     assert found == verdict and "25.0% of the steps, 3 seeds" in said
     assert asked(table="agreement", modality="category").judge(tmp_path) is None
+
+
+def test_conflicts_are_corrected_for_the_tasks_that_go_with_the_next_item(tmp_path):
+    cosines = [-0.1, -0.15, -0.2]  # p = 0.035 by itself
+    rows = [("id, image", seed, cosine, 0.5) for seed, cosine in enumerate(cosines)]
+
+    def verdict(*others):
+        table = pd.DataFrame(rows + list(others), columns=["tasks", "seed", "cosine", "conflicting"])
+        table.to_csv(tmp_path / "agreement.csv", index=False)
+        return asked(table="agreement", modality="image").judge(tmp_path)[1]
+
+    assert verdict() == "supported"
+    assert verdict(*[("image, text", seed, 0.3, 0.0) for seed in range(3)]) == "supported"  # of another pair
+    assert verdict(*[("id, text", seed, 0.3 - 0.2 * seed, 0.0) for seed in range(3)]) == "inconclusive"
 
 
 def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):

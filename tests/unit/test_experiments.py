@@ -736,7 +736,7 @@ def test_differences_are_what_a_variant_changes_of_its_control(settings):
         f"modalities: image (image, text); text_weight: 0.7 ({own['text_weight']}); "
         f"patience: 9 ({settings.training.patience})",
     )
-    assert [e.name for e in experiments.kinds(everything)] == ["popularity", "sasrec", "maf"]
+    assert [e.name for e in experiments.originals(everything)] == ["popularity", "sasrec", "maf"]
 
 
 # --- what a change touches ---------------------------------------------------------------------------------------

@@ -95,7 +95,11 @@ def test_losses_are_of_the_same_model_and_the_same_users():
     # Seeds and users differ by ten times what is lost: 0.1 by every user and model.
     whole = np.random.default_rng(0).normal(0, 1, (3, 50))
     image = gained((0.0, whole), (0.5, whole - 0.1), (1.0, whole - 0.1 - 0.01 * whole))
-    table = robustness.losses(image | gained((0.0, whole), (0.5, whole), modality="text"))
+    other_kind = {("noise", "image", level): gain for (_, _, level), gain in image.items()}
+    table = robustness.losses_table(image | gained((0.0, whole), (0.5, whole), modality="text") | other_kind)
+    noise = table[table["kind"] == "noise"].set_index("level")
+    assert noise["loss"][0.5] == pytest.approx(0.1) and noise["p_holm"][0.5] == noise["p_value"][0.5]
+    table = table[table["kind"] == "missing"]
     assert list(table) == [
         *("kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high", "p_value", "p_holm", "users", "seeds"),
     ]
@@ -115,7 +119,7 @@ def test_what_is_mended_is_a_difference_between_two_models():
     base = np.random.default_rng(0).random((2, 80))
     without = gained((0.0, base), (1.0, base - 0.5))
     trained_for_it = gained((0.0, base - 0.1), (1.0, base - 0.1))
-    table = robustness.mended(without, trained_for_it).set_index("level")
+    table = robustness.mended_table(without, trained_for_it).set_index("level")
     assert table["ndcg_10"].tolist() == pytest.approx([base.mean() - 0.1] * 2)
     assert table["without"].tolist() == pytest.approx([base.mean(), base.mean() - 0.5])
     assert table["difference"].tolist() == pytest.approx([-0.1, 0.4])

@@ -30,6 +30,16 @@ def test_one_seed_says_nothing_of_the_next():
     assert math.isnan(low) and math.isnan(high)
 
 
+def test_the_p_value_of_a_mean_goes_with_its_interval():
+    values = np.array([-0.1, -0.2, -0.35])
+    half = mean_interval(values)[2] - values.mean()
+    # The level at which the interval would just reach 0 is 1 - p.
+    p = statistics.mean_p_value(values)
+    assert mean_interval(values, level=1 - p)[2] == pytest.approx(0, abs=1e-9)
+    assert (half < abs(values.mean())) == (p < 0.05)
+    assert statistics.mean_p_value(np.array([3.0])) == 1
+
+
 # --- paired comparisons ------------------------------------------------------------------------------------------
 
 

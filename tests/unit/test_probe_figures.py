@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmrec import figures, probe_figures
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    figures.plt.close("all")
+
+
+def whiskers(container):
+    """Both ends of each, (n, 2)."""
+    return np.array(container.lines[2][0].get_segments())[:, :, 1]
+
+
+def drawn(axes):
+    """Label -> what was drawn with error bars."""
+    return {container.get_label(): container for container in axes.containers}
+
+
+def test_whiskers_of_robustness_are_where_the_model_would_be_with_the_least_and_the_greatest_loss():
+    rows = [
+        (kind, modality, level, 0.5 - loss, loss, loss - 0.01 * (level > 0), loss + 0.03 * (level > 0))
+        for kind in ("missing", "noise")
+        for modality, worst in (("image", 0.1), ("all", 0.2))
+        for level, loss in ((0.0, 0.0), (1.0, worst))
+    ]
+    table = pd.DataFrame(rows, columns=["kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high"])
+    left, right = probe_figures.robustness(table, 0.33).axes
+    for axes in (left, right):
+        found = drawn(axes)
+        assert list(found) == ["image", "all"]
+        for name, loss in (("image", 0.1), ("all", 0.2)):
+            assert found[name].lines[0].get_ydata().tolist() == pytest.approx([0.5, 0.5 - loss])
+            assert whiskers(found[name])[1].tolist() == pytest.approx([0.5 - loss - 0.03, 0.5 - loss + 0.01])
+    assert "share" in left.get_xlabel() and "noise" in right.get_xlabel() and "NDCG@10" in left.get_ylabel()
+
+
+def test_mended_shows_both_models_and_the_interval_at_the_one_that_was_trained_for_it():
+    columns = ["modality", "level", "ndcg_10", "without", "difference", "ci_low", "ci_high"]
+    rows = [("image", 0.0, 0.4, 0.5, -0.1, -0.12, -0.05), ("image", 1.0, 0.35, 0.2, 0.15, 0.1, 0.17)]
+    (axes,) = probe_figures.mended(pd.DataFrame(rows, columns=columns), 0.3).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["maf"].get_ydata().tolist() == [0.5, 0.2] and lines["maf"].get_xdata().tolist() == [0, 100]
+    (dropped,) = axes.containers
+    assert dropped.lines[0].get_ydata().tolist() == [0.4, 0.35]
+    # From the other model, the whiskers are the interval of the difference.
+    assert (whiskers(dropped) - [[0.5], [0.2]]) == pytest.approx(np.array([[-0.12, -0.05], [0.1, 0.17]]))
+    assert axes.get_title(loc="left") == "image"
+
+
+def test_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_so():
+    curves = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "cos_id_text": [0.1, -0.2, 0.3]})
+    curves = curves.assign(conflict_id_text=[0.25, 0.75, 0.0], cos_image_text=9.0, conflict_image_text=9.0)
+    left, right = probe_figures.agreement(curves).axes
+    assert [line.get_ydata().tolist() for line in left.lines[:2]] == [[0.1, -0.2], [0.3]]
+    assert [line.get_ydata().tolist() for line in right.lines] == [[25, 75], [0]]
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["text"]
