@@ -747,7 +747,8 @@ def replication():
     """params.yaml, all groups on one data set."""
     found = config.load(Path(__file__).parents[2] / "params.yaml")
     groups = tuple(group for group in found.experiments if group != "baselines")
-    return replace(found, datasets={"hm": replace(found.datasets["hm"], groups=groups, experiments={})})
+    wide = {"sasrec_wide": config.Changes(options={"dim": 90})}
+    return replace(found, datasets={"hm": replace(found.datasets["hm"], groups=groups, experiments=wide)})
 
 
 def runs_of(settings, shop):
