@@ -58,8 +58,8 @@ def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
     groups = {}
     for experiment in experiments:
         groups.setdefault(json.dumps(experiment.determines, sort_keys=True), experiment.group)
-    found = {}  # one of each experiment and seed: the folder may hold runs of older code, too
-    for file in sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime):
+    found = {}  # one of each experiment and seed: the folder may hold the same runs as older code made them
+    for file in sorted(folder.glob("*.parquet")):
         run = about(file)
         determined = json.dumps({name: run["key"][name] for name in ("model", "options", "training")}, sort_keys=True)
         if determined in groups:

@@ -435,7 +435,7 @@ class Dataset:
     seeds: Seeds | None = None  # instead of `seeds`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
     archived: bool = (
-        False  # finished runs are committed, in reports/<dataset>/runs, and not made again, but for weights
+        False  # finished runs are committed (reports/<dataset>/runs) and made again for their weights alone
     )
     experiments: dict[Name, Changes] = field(default_factory=dict)  # what differs here, such as what tuning chose
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # what differs from `models`

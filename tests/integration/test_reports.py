@@ -36,6 +36,14 @@ def test_readme_shows_the_committed_comparison(dataset):
     )
 
 
+def test_readme_says_what_each_modality_of_the_demo_is_worth():
+    words = " ".join((ROOT / "README.md").read_text().split())
+    table = pd.read_csv(ROOT / "reports" / "demo" / "comparisons.csv")
+    chosen = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
+    for row in chosen[chosen["group"].isin(["modality", "content"])].itertuples():
+        assert f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]" in words, row.experiment
+
+
 def test_readme_shows_a_data_set_of_ones_own_as_params_take_it(tmp_path):
     snippet = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
     params = (ROOT / "params.yaml").read_text().replace("\nprotocol:\n", f"\n{snippet}\nprotocol:\n")

@@ -32,9 +32,9 @@ LEAST_COMPARED = {
     "05_probes": 4,
     "06_results": 3,
 }
-# Between means over three seeds. Two such means of MAF differ by 0.019 (one standard error of HR@10 among 100
-# negatives, the noisiest measure) when all else is equal; SASRec in MAF's place differs by up to 0.14.
-TOLERANCE = 0.06
+# Between means over three seeds. Two such means of MAF differ by up to 0.014 (one standard error, HR@10) under full
+# ranking and by 0.019 among 100 negatives when all else is equal; SASRec in MAF's place differs by up to 0.09 and 0.14.
+TOLERANCE = {"full_unseen": 0.035, "full_all": 0.035, "sampled_100": 0.06}
 
 
 def nbval(notebooks: list[Path], work: Path) -> subprocess.CompletedProcess:
@@ -72,19 +72,19 @@ def test_demo_notebooks_say_what_a_new_run_says(recomputed):
     assert run.returncode == 0, run.stdout[-6000:]
 
 
-def apart(committed: pd.DataFrame, anew: pd.DataFrame) -> float:
-    """The greatest difference between means over seeds; the rows themselves must be the same."""
+def apart(committed: pd.DataFrame, anew: pd.DataFrame) -> pd.Series:
+    """Of each protocol, the greatest difference between means over seeds; the rows themselves must be the same."""
     keys = ["group", "experiment", "split", "protocol", "metric", "k"]
     pd.testing.assert_frame_equal(committed[[*keys, "seed"]], anew[[*keys, "seed"]])
     means = [table.groupby(keys, dropna=False)["value"].mean() for table in (committed, anew)]
-    return float((means[0] - means[1]).abs().max())
+    return (means[0] - means[1]).abs().groupby("protocol").max()
 
 
 @pytest.mark.slow
 def test_demo_results_are_those_of_a_new_run(recomputed):
     work, _ = recomputed
     committed = pd.read_csv(ROOT / "reports/demo/results.csv")
-    assert apart(committed, pd.read_csv(work / "reports/demo/results.csv")) < TOLERANCE
+    assert (apart(committed, pd.read_csv(work / "reports/demo/results.csv")) < pd.Series(TOLERANCE)).all()
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_demo_comparisons_are_those_of_a_new_run(recomputed):
     committed, anew = (pd.read_csv(root / "reports/demo/comparisons.csv") for root in (ROOT, work))
     keys = ["experiment", "baseline", "protocol", "metric", "k", "users", "seeds"]
     pd.testing.assert_frame_equal(committed[keys], anew[keys])
-    assert (committed["difference"] - anew["difference"]).abs().max() < TOLERANCE
+    assert ((committed["difference"] - anew["difference"]).abs() < anew["protocol"].map(TOLERANCE)).all()
     primary = (anew["experiment"] == "maf") & (anew["protocol"] == "full_unseen") & (anew["k"] == 10)
     assert (anew.loc[primary, "ci_low"] > 0).all()  # what the demo is there to show
 
@@ -103,7 +103,7 @@ def test_demo_probes_are_those_of_a_new_run(recomputed):
     work, _ = recomputed
     committed, anew = (pd.read_csv(root / "reports/demo/robustness.csv") for root in (ROOT, work))
     means = [table.groupby(["kind", "modality", "level"], sort=False)["ndcg_10"].mean() for table in (committed, anew)]
-    pd.testing.assert_series_equal(*means, check_exact=False, rtol=0, atol=TOLERANCE)
+    pd.testing.assert_series_equal(*means, check_exact=False, rtol=0, atol=TOLERANCE["full_unseen"])
     committed, anew = (pd.read_csv(root / "reports/demo/slices.csv") for root in (ROOT, work))
     keys = ["slice", "label", "users", "experiment"]
     pd.testing.assert_frame_equal(committed[keys], anew[keys])
@@ -116,7 +116,7 @@ def test_tolerance_notices_an_experiment_that_took_anothers_place():
     wrong = committed.copy()
     maf, sasrec = wrong["experiment"] == "maf", wrong["experiment"] == "sasrec"
     wrong.loc[maf, "value"] = committed.loc[sasrec, "value"].to_numpy()
-    assert apart(committed, wrong) > TOLERANCE
+    assert (apart(committed, wrong) > pd.Series(TOLERANCE)).all()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -75,12 +75,15 @@ def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tm
     made = {file: archive.about(file) for file in archived.iterdir()}
     old = next(file for file, one in made.items() if one["key"]["model"] == "SASRec")
     stale = archived / "0000000000000000.parquet"  # the same run as older code made it
-    stale.write_bytes(old.read_bytes())
-    os.utime(stale, (0, 0))
+    again = archive.pq.read_table(old)
+    slower = json.dumps(made[old] | {"seconds_of_last_session": 9e9})
+    archive.pq.write_table(again.replace_schema_metadata(again.schema.metadata | {b"run.json": slower}), stale)
+    os.utime(stale)  # which file is taken must not depend on the clock
     table = archive.costs(archived, [sasrec, replace(maf, group="second"), twin, unlike])
     assert table.columns.tolist() == ["group", "runs", "minutes", "gigabytes"]
     assert table["group"].tolist() == ["main", "second"] and table["runs"].tolist() == [1, 2]
     of_maf = [one for one in made.values() if one["key"]["model"] == "MAF"]
+    assert table["minutes"][0] == made[old]["seconds_of_last_session"] / 60
     assert table["minutes"][1] == pytest.approx(sum(one["seconds_of_last_session"] for one in of_maf) / 60)
     assert table["gigabytes"][1] == max(one["peak_memory_bytes"] for one in of_maf) / 1e9
     assert archive.costs(tmp_path / "nowhere", [sasrec]).empty
