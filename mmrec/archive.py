@@ -1,8 +1,8 @@
 """A finished run as one small file, which can be committed: hours of training that nobody need repeat.
 
-The file holds all that a run leaves but its weights: every user's ranks, the learning curve, run.json. Its name is that
-of the run's folder, a hash of everything that determines the run, so that a change of code, data or settings asks for
-a new one. To have all runs made anew, delete the files.
+The file holds all that a run leaves but its weights: every user's ranks, the learning curve, run.json. Its name is a
+hash of everything that determines the run but the machine's arithmetic (see `experiments.archive_file`), so that a
+change of code, data or settings asks for a new one. To have all runs made anew, delete the files.
 """
 
 import json

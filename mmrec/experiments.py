@@ -206,7 +206,7 @@ def run(
     key = run_key(experiment, seed, data, settings)
     folder = run_folder(key, runs)
     folder.mkdir(parents=True, exist_ok=True)
-    file = archived / f"{folder.name}.parquet" if archived else None
+    file = archive_file(key, archived) if archived else None
     weights = weights and not isinstance(experiment.model, config.UNTRAINED)
     with alone(folder):
         if file and file.exists() and not weights and not finished(folder, weights):
@@ -226,7 +226,22 @@ def finished(folder: Path, weights: bool) -> bool:
 
 def run_folder(key: dict[str, Any], runs: Path) -> Path:
     """Where a run is kept; it is finished if run.json is there."""
-    return runs / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return runs / _name(key)
+
+
+ARITHMETIC = ("torch", "device", "threads", "instruction_set")
+
+
+def archive_file(key: dict[str, Any], archived: Path) -> Path:
+    """Where a run is archived: named by what was asked, whatever arithmetic answered; run.json inside says which.
+
+    Else a machine with a GPU would train again for hours what was trained on one without, or the reverse.
+    """
+    return archived / f"{_name({name: value for name, value in key.items() if name not in ARITHMETIC})}.parquet"
+
+
+def _name(determined: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -342,14 +357,15 @@ def run_all(
         weights: groups of which those of neural models are needed, see `run`.
     """
     data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    folders = [run_folder(run_key(experiment, seed, data, settings), paths.runs) for experiment, seed in grid]
+    keys = [run_key(experiment, seed, data, settings) for experiment, seed in grid]
+    folders = [run_folder(key, paths.runs) for key in keys]
     del data
     archived = paths.archive(dataset) if settings.datasets[dataset].archived else None
     missing = [
         (experiment, seed)
-        for (experiment, seed), folder in zip(grid, folders, strict=True)
+        for (experiment, seed), key, folder in zip(grid, keys, folders, strict=True)
         if not finished(folder, experiment.group in weights and not isinstance(experiment.model, config.UNTRAINED))
-        or (archived and not (archived / f"{folder.name}.parquet").exists())
+        or (archived and not archive_file(key, archived).exists())
     ]
     tasks = [
         (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")

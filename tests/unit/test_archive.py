@@ -32,7 +32,6 @@ def content(folder):
 def test_a_run_comes_out_of_the_archive_as_it_went_in_but_for_its_weights(run, tmp_path, monkeypatch, name):
     made = run(name, "here")
     (file,) = (tmp_path / "archived").iterdir()
-    assert file.name == f"{made.name}.parquet"
     monkeypatch.setattr(experiments, "_carry_out", None)
     found = run(name, "there")
     assert found.name == made.name and found != made
@@ -61,7 +60,27 @@ def test_the_archive_says_what_determined_a_run(run, tmp_path):
     made = run("sasrec", "here")
     (file,) = (tmp_path / "archived").iterdir()
     assert archive.about(file) == json.loads((made / "run.json").read_text())
-    assert experiments.run_folder(archive.about(file)["key"], tmp_path) == tmp_path / made.name
+    key = archive.about(file)["key"]
+    assert experiments.run_folder(key, tmp_path) == tmp_path / made.name
+    assert experiments.archive_file(key, file.parent) == file
+
+
+def test_a_run_is_taken_from_the_archive_whatever_machine_made_it(choose, shop, settings, tmp_path, monkeypatch):
+    archived, elsewhere = tmp_path / "archived", replace(settings.runtime, threads=settings.runtime.threads + 1)
+    made = experiments.run(choose("sasrec"), 0, shop, settings, tmp_path, archived=archived)
+    monkeypatch.setattr(experiments, "_carry_out", None)
+    other = replace(settings, runtime=elsewhere)
+    found = experiments.run(choose("sasrec"), 0, shop, other, tmp_path, archived=archived, weights=False)
+    assert found != made and content(found) == content(made)
+    assert json.loads((found / "run.json").read_text())["key"]["threads"] == settings.runtime.threads
+
+
+@pytest.mark.parametrize("changed", ["seed", "code", "data", "options"])
+def test_what_changes_a_run_beyond_its_last_bits_is_another_one_in_the_archive(run, tmp_path, changed):
+    key = json.loads((run("sasrec", "here") / "run.json").read_text())["key"]
+    assert experiments.archive_file(key | {changed: "other"}, tmp_path) != experiments.archive_file(key, tmp_path)
+    arithmetic = dict.fromkeys(("torch", "device", "threads", "instruction_set"), "other")
+    assert experiments.archive_file(key | arithmetic, tmp_path) == experiments.archive_file(key, tmp_path)
 
 
 def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tmp_path):
@@ -114,12 +133,16 @@ def test_a_group_takes_from_the_archive_and_puts_there_what_it_lacks(shop_params
     monkeypatch.setattr(training, "fit", lambda *args, **named: trained.append(named["label"]) or fit(*args, **named))
     grid = [(e, seed) for e in settings.resolve("shop", "main") for seed in (0, 1)]
     folders = experiments.run_all(paths, settings, "shop", device, grid)
-    assert {file.stem for file in paths.archive("shop").iterdir()} == {folder.name for folder in folders}
+    files = [
+        experiments.archive_file(json.loads((folder / "run.json").read_text())["key"], paths.archive("shop"))
+        for folder in folders
+    ]
+    assert set(paths.archive("shop").iterdir()) == set(files)
     neural = len(trained)
     assert neural
     for folder in folders:
         (folder / "run.json").unlink()  # as if this were another machine
-    (paths.archive("shop") / f"{folders[-1].name}.parquet").unlink()
+    files[-1].unlink()
     experiments.run_all(paths, settings, "shop", device, grid)
     assert trained[neural:] == [f"[{len(grid)}/{len(grid)}] shop {grid[-1][0].name} seed 1"]
     experiments.run_all(paths, settings, "shop", device, grid)

@@ -585,6 +585,22 @@ def test_several_missing_runs_start_processes(settings, paths, no_process):
         experiments.run_groups(paths, settings, "shop", ["main"], CPU)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_runs_side_by_side_on_a_gpu_give_the_bits_of_one_after_the_other(settings, write_shop, tmp_path, monkeypatch):
+    found, on_gpu = [], replace(settings.runtime, device="cuda")
+    for processes in (1, 2):
+        monkeypatch.setattr(runtime, "workers", lambda *_, processes=processes: processes)
+        paths = config.Paths(tmp_path / str(processes), tmp_path / str(processes))
+        write_shop(paths.processed("shop"))
+        experiments.run_groups(paths, settings, "shop", ["main"], runtime.prepare(on_gpu))
+        group = paths.group("shop", "main")
+        found.append({file.relative_to(group): file.read_bytes() for file in group.rglob("*") if file.is_file()})
+        for about in paths.runs.glob("*/run.json"):
+            assert json.loads(about.read_text())["device"] == torch.cuda.get_device_name()
+    assert found[0] == found[1]
+
+
 def test_progress_counts_what_is_missing(gathered, settings, paths, choose, monkeypatch):
     lines = []
     monkeypatch.setattr(experiments, "report", lines.append)

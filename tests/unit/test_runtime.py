@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,7 +63,14 @@ def test_a_process_started_otherwise_is_warned_with_what_to_do(monkeypatch):
 def test_as_many_runs_go_side_by_side_as_there_are_cores_for(monkeypatch, threads, side_by_side):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     assert runtime.workers(settings(threads=threads), torch.device("cpu")) == side_by_side
-    assert runtime.workers(settings(threads=threads), torch.device("cuda")) == 1
+
+
+@pytest.mark.parametrize("gigabytes, side_by_side", [(4, 1), (13, 2), (25, 4), (80, 8)])
+def test_on_a_gpu_its_memory_bounds_them_too(monkeypatch, gigabytes, side_by_side):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    memory = SimpleNamespace(total_memory=gigabytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
+    assert runtime.workers(settings(threads=1), torch.device("cuda")) == side_by_side
 
 
 @pytest.mark.parametrize("there, chosen", [(True, "cuda"), (False, "cpu")])

@@ -88,6 +88,12 @@ def _roughened(model: nn.Module, spread: float) -> nn.Module:
     return model.eval()
 
 
+@pytest.fixture(scope="session")
+def names() -> list[str]:
+    """Of all models, for a test that takes them together."""
+    return list(MODELS)
+
+
 @pytest.fixture(params=MODELS)
 def make_model(request, make) -> Callable[..., nn.Module]:
     """A maker of each model in turn."""

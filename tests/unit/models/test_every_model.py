@@ -214,3 +214,43 @@ def _check_permutation(model, random_items, names):
 
 def test_calling_items_otherwise_permutes_their_scores(model, random_items):
     _check_permutation(model, random_items)
+
+
+# --- on a GPU ----------------------------------------------------------------------------------------------------
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@torch.no_grad()
+def test_a_gpu_gives_the_scores_of_the_cpu(names, make, random_items):
+    items, lengths = random_items(0), torch.full((5,), LONGEST)
+    for name in names:
+        model = make(name)
+        here = model.score(items, lengths)
+        there = model.to("cuda").score(items.to("cuda"), lengths.to("cuda")).cpu()
+        assert torch.allclose(there, here, rtol=1e-4, atol=1e-4), f"{name}: {(there - here).abs().max()} apart"
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("criterion", ["softmax", "sampled", "bce"])
+def test_a_gpu_gives_the_same_gradients_twice(names, make, random_items, criterion):
+    torch.use_deterministic_algorithms(True)
+    items, targets = random_items(0).to("cuda"), random_items(1).to("cuda")
+
+    def gradients(name):
+        model = make(name, dropout=0.3).to("cuda").train()
+        generator = torch.Generator().manual_seed(0)
+        asks = {
+            "softmax": softmax,
+            "sampled": SampledSoftmax(negatives=4, counts=torch.ones(ITEMS, device="cuda"), generator=generator),
+            "bce": BinaryCrossEntropy(negatives=2, generator=generator),
+        }
+        loss(model, items, targets, asks[criterion])["total"].backward()
+        return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+    for name in names:
+        first, second = gradients(name), gradients(name)
+        assert first and all(torch.equal(one, other) for one, other in zip(first, second, strict=True)), name
