@@ -265,8 +265,11 @@ def _carry_out(
     label: str,
 ) -> None:
     begun = time.monotonic()
-    with suppress(OSError):  # a process works on many runs: what it held before is none of this one's
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: peak memory is counted anew
+    # A process works on many runs: what it held before is none of this one's, so peak memory is counted anew.
+    if data.sequences.items.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux
     max_length = settings.protocol.max_length
     torch.manual_seed(seed)
     model = build(experiment.model, data, max_length)
