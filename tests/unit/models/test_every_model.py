@@ -224,7 +224,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @pytest.mark.gpu
 @needs_gpu
 @torch.no_grad()
-def test_a_gpu_gives_the_scores_of_the_cpu(names, make, random_items):
+def test_a_gpu_gives_the_scores_of_the_cpu(names, make, random_items, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as in the pipeline: see runtime.prepare
     items, lengths = random_items(0), torch.full((5,), LONGEST)
     for name in names:
         model = make(name)
