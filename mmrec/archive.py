@@ -49,11 +49,12 @@ def about(file: Path) -> dict:
 
 
 def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
-    """What the archived runs of experiments took, by group.
+    """What the archived runs of experiments took, by group and device.
 
     Returns:
-        group, runs, minutes (of one process, summed; of an interrupted run its last session), gigabytes (the most that
-        a process held); a run that two experiments share counts with the first.
+        group, device (a GPU's name, or the processor's kind), runs, minutes (of one process, summed; of an interrupted
+        run its last session), gigabytes (the most that a process held; on a GPU, of its memory); a run that two
+        experiments share counts with the first.
     """
     groups = {}
     for experiment in experiments:
@@ -65,9 +66,12 @@ def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
         if determined in groups:
             found[determined, run["key"]["seed"]] = run
     rows = [
-        (groups[determined], run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9)
+        (groups[determined], run["device"], run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9)
         for (determined, _), run in found.items()
     ]
-    by_group = pd.DataFrame(rows, columns=["group", "minutes", "gigabytes"]).groupby("group")
+    by_group = pd.DataFrame(rows, columns=["group", "device", "minutes", "gigabytes"]).groupby(["group", "device"])
     table = by_group.agg(runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max"))
-    return table.reindex([g for g in dict.fromkeys(groups.values()) if g in table.index]).reset_index()
+    order = list(dict.fromkeys(groups.values()))
+    return table.reset_index().sort_values(
+        "group", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
+    )

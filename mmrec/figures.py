@@ -3,6 +3,7 @@
 Letters: V items, T time, S streams.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -271,4 +272,29 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
         figure.colorbar(image, ax=right, label="score before softmax", shrink=0.8)
         for axes in (left, right):
             axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=7)
+    return figure
+
+
+VERDICTS = {"supported": PALETTE[3], "inconclusive": "#f1d9a7", "not supported": PALETTE[2]}
+
+
+def verdicts(judged: pd.DataFrame) -> Figure:
+    """A row a claim, a column a data set, a coloured field where there is evidence.
+
+    Args:
+        judged: statement, dataset, verdict, as of claims.csv.
+    """
+    wide = judged.pivot(index="statement", columns="dataset", values="verdict")
+    wide = wide.loc[judged["statement"].unique(), judged["dataset"].unique()]
+    height, width = wide.shape
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.24 * height))
+    for name, colour in VERDICTS.items():
+        row, column = np.nonzero(wide.to_numpy() == name)
+        axes.scatter(column, row, s=150, marker="s", color=colour, label=name)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.4, -0.6), xlabel="data set", ylabel="claim")
+    axes.set_xticks(range(width), [name.replace("_", "\n") for name in wide.columns], fontsize=8)
+    axes.set_yticks(range(height), [textwrap.shorten(text, 72, placeholder=" ...") for text in wide.index], fontsize=8)
+    axes.tick_params(top=True, labeltop=True)
+    axes.spines[:].set_visible(False)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -99,13 +99,19 @@ def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tm
     archive.pq.write_table(again.replace_schema_metadata(again.schema.metadata | {b"run.json": slower}), stale)
     os.utime(stale)  # which file is taken must not depend on the clock
     table = archive.costs(archived, [sasrec, replace(maf, group="second"), twin, unlike])
-    assert table.columns.tolist() == ["group", "runs", "minutes", "gigabytes"]
+    assert table.columns.tolist() == ["group", "device", "runs", "minutes", "gigabytes"]
     assert table["group"].tolist() == ["main", "second"] and table["runs"].tolist() == [1, 2]
+    assert table["device"].tolist() == [made[old]["device"]] * 2
     of_maf = [one for one in made.values() if one["key"]["model"] == "MAF"]
     assert table["minutes"][0] == made[old]["seconds_of_last_session"] / 60
     assert table["minutes"][1] == pytest.approx(sum(one["seconds_of_last_session"] for one in of_maf) / 60)
     assert table["gigabytes"][1] == max(one["peak_memory_bytes"] for one in of_maf) / 1e9
     assert archive.costs(tmp_path / "nowhere", [sasrec]).empty
+    on_gpu = json.dumps(made[old] | {"device": "a GPU", "key": made[old]["key"] | {"seed": 1}})
+    archive.pq.write_table(again.replace_schema_metadata(again.schema.metadata | {b"run.json": on_gpu}), stale)
+    both = archive.costs(archived, [sasrec])
+    assert both["group"].tolist() == ["main", "main"] and both["runs"].tolist() == [1, 1]
+    assert set(both["device"]) == {made[old]["device"], "a GPU"}
 
 
 def test_numbers_take_no_more_bytes_than_they_need_and_come_back_as_they_were(tmp_path):

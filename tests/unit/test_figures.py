@@ -57,3 +57,15 @@ def test_a_forest_marks_what_is_significant_in_its_group():
     assert (found, not_found) == ([0.3], [0.1, -0.2])
     whiskers = np.concatenate([np.array(dots.lines[2][0].get_segments())[:, :, 0] for dots in axes.containers])
     assert whiskers == pytest.approx(table[["ci_low", "ci_high"]].to_numpy())
+
+
+def test_verdicts_stand_where_claim_and_data_set_meet_and_nothing_where_there_is_no_evidence():
+    rows = [("a", "demo", "supported"), ("a", "shop", "inconclusive"), ("b", "shop", "not supported")]
+    judged = pd.DataFrame(rows, columns=["statement", "dataset", "verdict"])
+    figure = figures.verdicts(judged)
+    (axes,) = figure.axes
+    found = {dots.get_label(): dots.get_offsets().tolist() for dots in axes.collections}
+    assert found == {"supported": [[0, 0]], "inconclusive": [[1, 0]], "not supported": [[1, 1]]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["demo", "shop"]
+    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == 3
