@@ -207,20 +207,20 @@ def ratios(table: pd.DataFrame) -> Figure:
     """Ours over published, a dot a number with its 95 % interval over seeds; the band is the usual +- 5 %.
 
     Args:
-        table: model, metric, k, published, source (up to the first colon), ours, ci_low, ci_high.
+        table: model, protocol, metric, k, published, source (up to the first colon), ours, ci_low, ci_high.
     """
     table = table.reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.24 * len(table)))
+    figure, axes = plt.subplots(figsize=_tall(table["protocol"]))
+    measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
+    source = table["source"].str.split(":").str[0]
+    place = _grouped(axes, table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
     ratio, low, high = (table[name] / table["published"] for name in ("ours", "ci_low", "ci_high"))
     errors = np.nan_to_num(np.vstack([ratio - low, high - ratio]))
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
-    axes.errorbar(ratio, table.index, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
-    measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
-    source = table["source"].str.split(":").str[0]
-    axes.set_yticks(table.index, table["model"] + ", " + measure + " (" + source + ")", fontsize=8)
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.errorbar(ratio, place, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
+    axes.tick_params(axis="y", labelsize=8)
     axes.set_xscale("log")
-    axes.set(xlabel="ours / published (log scale; whisker: 95 % interval over seeds; band: 0.95 to 1.05)")
+    axes.set(xlabel="ours / published, log scale\n(whisker: 95 % interval over seeds; band: 0.95 to 1.05)")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     return figure
@@ -275,11 +275,11 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
     return figure
 
 
-VERDICTS = {"supported": PALETTE[3], "inconclusive": "#f1d9a7", "not supported": PALETTE[2]}
+VERDICTS = {"supported": (PALETTE[3], "s"), "inconclusive": (PALETTE[0], "o"), "not supported": (PALETTE[2], "X")}
 
 
 def verdicts(judged: pd.DataFrame) -> Figure:
-    """A row a claim, a column a data set, a coloured field where there is evidence.
+    """A row a claim, a column a data set, a mark where there is evidence.
 
     Args:
         judged: statement, dataset, verdict, as of claims.csv.
@@ -287,14 +287,15 @@ def verdicts(judged: pd.DataFrame) -> Figure:
     wide = judged.pivot(index="statement", columns="dataset", values="verdict")
     wide = wide.loc[judged["statement"].unique(), judged["dataset"].unique()]
     height, width = wide.shape
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.24 * height))
-    for name, colour in VERDICTS.items():
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.3 * height))
+    for name, (colour, marker) in VERDICTS.items():
         row, column = np.nonzero(wide.to_numpy() == name)
-        axes.scatter(column, row, s=150, marker="s", color=colour, label=name)
+        axes.scatter(column, row, s=80, marker=marker, color=colour, label=name)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.4, -0.6), xlabel="data set", ylabel="claim")
     axes.set_xticks(range(width), [name.replace("_", "\n") for name in wide.columns], fontsize=8)
-    axes.set_yticks(range(height), [textwrap.shorten(text, 72, placeholder=" ...") for text in wide.index], fontsize=8)
+    axes.set_yticks(range(height), [textwrap.fill(text, 66) for text in wide.index], fontsize=8)
     axes.tick_params(top=True, labeltop=True)
     axes.spines[:].set_visible(False)
+    axes.grid(axis="y", color=MUTED, alpha=0.25)
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return figure

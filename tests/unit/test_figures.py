@@ -69,3 +69,16 @@ def test_verdicts_stand_where_claim_and_data_set_meet_and_nothing_where_there_is
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["demo", "shop"]
     assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == 3
+
+
+def test_published_numbers_stand_under_their_protocol_at_their_ratio():
+    rows = [
+        ("SASRec", "full_all", "hr", 10, 0.08, "a paper: whole", 0.09),
+        ("SASRec", "sampled_100", "hr", 10, 0.4, "a paper: 99", 0.2),
+    ]
+    table = pd.DataFrame(rows, columns=["model", "protocol", "metric", "k", "published", "source", "ours"])
+    (axes,) = figures.ratios(table.assign(ci_low=table["ours"], ci_high=np.nan)).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["SASRec, HR@10 (a paper)"] * 2
+    assert [text.get_text() for text in axes.texts] == ["full_all", "sampled_100"]
+    (dots,) = axes.containers
+    assert dots.lines[0].get_xdata() == pytest.approx([1.125, 0.5])
