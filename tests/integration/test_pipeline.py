@@ -18,12 +18,6 @@ PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "reports").rglob("*.ipynb"))
 OF_ALL = ["08_claims"]  # notebooks that are not of one data set
-# Executed before their source was changed: their runs take hours and are not all there yet. README says so.
-OLDER = {
-    f"reports/{dataset}/{name}"
-    for dataset in ("hm", "beauty_2014")
-    for name in ("03_train", "04_ablations", "06_results")
-}
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 
 
@@ -154,10 +148,6 @@ def test_source_notebook_is_stripped_and_only_calls(path):
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
 
 
-def test_older_copies_are_there():
-    assert {str(path.relative_to(ROOT).with_suffix("")) for path in EXECUTED} >= OLDER
-
-
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_executed_notebook_is_whole_and_is_of_its_source(path):
     notebook = nbformat.read(path, as_version=4)
@@ -168,8 +158,7 @@ def test_executed_notebook_is_whole_and_is_of_its_source(path):
     assert str(ROOT) not in path.read_text() and "/home/" not in path.read_text()
     source = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
     injected = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    same = [cell.source for cell in injected] == [cell.source for cell in source.cells]
-    assert same == (str(path.relative_to(ROOT).with_suffix("")) not in OLDER)
+    assert [cell.source for cell in injected] == [cell.source for cell in source.cells]
 
 
 def test_notebook_of_unknown_data_set_ends_in_one_line():
