@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from mmrec import claims, config, tables, tuning
 
 ROOT = Path(__file__).parents[2]
-SEEDS = {"demo": 3, "demo_null": 3, "hm": 5, "beauty_2014": 3}  # at least
+SEEDS = {"demo": 3, "demo_null": 3, "hm": 5, "hm_by_time": 5, "beauty_2014": 3}  # at least
 DATASETS = list(SEEDS)
 SHOWN = [("hr", 10), ("ndcg", 10), ("mrr", None)]
 
