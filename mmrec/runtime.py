@@ -80,7 +80,7 @@ def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
     return torch.device(runtime.device)
 
 
-GPU_BYTES_A_RUN = 6 * 2**30  # what the largest data set here needs, with room
+GPU_BYTES_A_RUN = 6 * 2**30  # a guess on the safe side: 0.3 GB were measured on Amazon Beauty, which has no pictures
 
 
 def workers(runtime: Runtime, device: "torch.device") -> int:

@@ -44,6 +44,25 @@ def test_readme_says_what_each_modality_of_the_demo_is_worth():
         assert f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]" in words, row.experiment
 
 
+def test_readme_says_what_probes_and_published_numbers_say():
+    words = " ".join((ROOT / "README.md").read_text().split())
+    for dataset, says in (("beauty_2014", "(NDCG@10 {}, then {})"), ("hm", "NDCG@10 goes from {} to {})")):
+        table = pd.read_csv(ROOT / "reports" / dataset / "robustness.csv").query(
+            "kind == 'missing' and modality == 'all'"
+        )
+        whole, without = (f"{table.loc[table['level'] == level, 'ndcg_10'].item():.4f}" for level in (0, 1))
+        assert says.format(whole, without) in words, dataset
+    agreement = pd.read_csv(ROOT / "reports/hm/agreement.csv").query("tasks == 'id, category'")
+    assert f"next item in {agreement['conflicting'].mean():.0%} of the steps".replace("%", " %") in words
+    ratio = pd.read_csv(ROOT / "reports/beauty_2014/published.csv")["ratio"]
+    assert f"Of {len(ratio)} numbers, {(ratio >= 0.95).sum()} are reached to 95 %" in words
+    comparisons = pd.read_csv(ROOT / "reports/hm/comparisons.csv")
+    of = comparisons[
+        (comparisons["protocol"] == "full_unseen") & (comparisons["metric"] == "ndcg") & (comparisons["k"] == 10)
+    ]
+    assert f"of {len(of)} comparisons" in words and (of["p_holm"] >= 0.05).all()
+
+
 def test_readme_shows_a_data_set_of_ones_own_as_params_take_it(tmp_path):
     snippet = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
     params = (ROOT / "params.yaml").read_text().replace("\nprotocol:\n", f"\n{snippet}\nprotocol:\n")
