@@ -252,6 +252,7 @@ class SASRec:
     layers: Count
     heads: Count
     dropout: Share
+    positions_from: Literal["oldest", "latest"]  # where places in a sequence are counted from
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -511,6 +512,8 @@ class Tuning:
     warm_up: Count  # the first epoch after which a trial may be stopped for lagging behind; later in longer trials
     training: dict[str, Any]  # of a trial: what differs from the experiment's
     slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower: longer trials, not more
+    # Experiments whose better finalist meets itself with positions counted from the latest item.
+    from_latest: tuple[Name, ...] = ()
     space: Space
 
 

@@ -141,17 +141,22 @@ def trials(table: pd.DataFrame) -> Figure:
     """Validation NDCG@10 of trials of a search, an experiment a line; a ring around the first.
 
     Args:
-        table: experiment, trial, valid_ndcg_10, and `state` unless all are complete.
+        table: experiment, trial, valid_ndcg_10, `state` unless all are complete, and `positions_from` of finalists.
     """
     names = table["experiment"].unique()
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.35 * len(names)))
     row = table["experiment"].map({name: number for number, name in enumerate(names)})
     pruned = table.get("state", pd.Series("complete", table.index)) == "pruned"
-    for state, chosen, color in (("complete", ~pruned, PALETTE[1]), ("pruned", pruned, MUTED)):
+    latest = table.get("positions_from", pd.Series(None, table.index)) == "latest"
+    for state, chosen, marker, color in (
+        ("complete", ~pruned & ~latest, "o", PALETTE[1]),
+        ("pruned", pruned, "o", MUTED),
+        ("positions from the latest", latest, "<", PALETTE[2]),
+    ):
         if not chosen.any():
             continue
-        axes.plot(table["valid_ndcg_10"][chosen], row[chosen], "o", color=color, markersize=5, label=state)
-    first = table["trial"] == 0
+        axes.plot(table["valid_ndcg_10"][chosen], row[chosen], marker, color=color, markersize=5, label=state)
+    first = ~table["experiment"].duplicated()
     ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none", "color": ACCENT}
     axes.plot(table["valid_ndcg_10"][first], row[first], label="as it stood", **ring)
     axes.set_yticks(range(len(names)), names)

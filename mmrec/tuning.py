@@ -190,24 +190,47 @@ def finalists(
 ) -> pd.DataFrame:
     """Train each experiment as it stands, and with its best other trial, as final runs are: once, with the first seed.
 
-    A trial is short, and short trials favour what learns fast over what ends up better. Of a finalist's run, the
-    validation curve alone is read; the chosen one's is kept and need not be made again.
+    A trial is short, and short trials favour what learns fast over what ends up better. The better of the two then
+    meets itself with positions counted from the latest item, in experiments of `tuning.from_latest`. Of a finalist's
+    run, the validation curve alone is read; the chosen one's is kept and need not be made again.
 
     Returns:
-        finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, and the
-        `best_epoch`.
+        finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, the
+        `best_epoch`, and `positions_from` (blank where a model has none).
+
+    Raises:
+        ConfigError: `tuning.from_latest` names an experiment that is not tuned here, or whose model has no positions.
     """
+    standing = _standing_experiments(settings, dataset)
+    for name in settings.tuning.from_latest:
+        if name not in set(trials["experiment"]) or not hasattr(standing[name].model, "positions_from"):
+            raise config.ConfigError(f"tuning.from_latest: {name} is not tuned on {dataset}, or has no positions")
     chosen = trials[trials["trial"] > 0].pipe(best)
     rows = pd.concat([trials[trials["trial"] == 0], chosen]).sort_index().to_dict("records")
+    for row in rows:
+        row["positions_from"] = getattr(standing[row["experiment"]].model, "positions_from", None)
+    table = _trained(paths, settings, dataset, device, rows)
+    better = best(table[table["experiment"].isin(settings.tuning.from_latest)]).to_dict("records")
+    again = _trained(paths, settings, dataset, device, [row | {"positions_from": "latest"} for row in better])
+    order = {name: number for number, name in enumerate(standing)}
+    table = pd.concat([table, again]).sort_values("experiment", key=lambda names: names.map(order), kind="stable")
+    return table.astype(trials.dtypes).drop(columns="state").reset_index(drop=True)
+
+
+def _trained(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, rows: list[dict[str, Any]]
+) -> pd.DataFrame:
+    """Rows of trials, with what a whole run of each came to."""
     standing = _standing_experiments(settings, dataset)
     seed = settings.seeds_of(dataset)[0]
     grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
     done = experiments.run_all(paths, settings, dataset, device, grid)
+    told = []
     for row, folder in zip(rows, done, strict=True):
         curve = pd.read_csv(folder / "curve.csv").to_dict("records")
-        row |= {"epochs": len(curve), "best_epoch": training.best_epoch(curve)}
-        row["valid_ndcg_10"] = max(epoch["valid_ndcg_10"] for epoch in curve)
-    return pd.DataFrame(rows).astype(trials.dtypes).drop(columns="state")
+        reached = max(epoch["valid_ndcg_10"] for epoch in curve)
+        told.append(row | {"epochs": len(curve), "valid_ndcg_10": reached, "best_epoch": training.best_epoch(curve)})
+    return pd.DataFrame(told)
 
 
 def best(trials: pd.DataFrame) -> pd.DataFrame:
@@ -233,10 +256,12 @@ def _standing_experiments(settings: config.Config, dataset: str) -> dict[str, co
 
 
 def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.Space) -> config.Experiment:
-    """The experiment with the settings of a row of trials.csv."""
-    return (
-        changed(experiment, {name: row[name] for name in _standing(experiment, space)}) if row["trial"] else experiment
-    )
+    """The experiment with the settings of a row of trials.csv or finalists.csv."""
+    if row["trial"]:
+        experiment = changed(experiment, {name: row[name] for name in _standing(experiment, space)})
+    if isinstance(start := row.get("positions_from"), str):
+        experiment = replace(experiment, model=replace(experiment.model, positions_from=start))
+    return experiment
 
 
 def _differing(before: Any, after: Any) -> str:

@@ -24,13 +24,23 @@ class BERT4Rec(NextItemModel):
     """
 
     def __init__(
-        self, *, n_items: int, max_length: int, dim: int, layers: int, heads: int, dropout: float, mask_share: float
+        self,
+        *,
+        n_items: int,
+        max_length: int,
+        dim: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        positions_from: str,
+        mask_share: float,
     ):
         super().__init__()
         self.max_length, self.mask_share = max_length, mask_share
         self.mask = n_items + 1
         self.item = nn.Embedding(n_items + 2, dim, padding_idx=0)  # padding, items, mask
-        self.transformer = Transformer(dim=dim, layers=layers, heads=heads, dropout=dropout, max_length=max_length)
+        shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
+        self.transformer = Transformer(**shape, positions_from=positions_from)
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.bias = nn.Parameter(torch.zeros(n_items))
         self.apply(initialise)
@@ -41,7 +51,7 @@ class BERT4Rec(NextItemModel):
         Equation 7: scores are GELU(h W + b) E^T + b', whose E and b' are in the table. The norm after GELU is that of
         the authors' code, with which their results were made; without it training is far slower.
         """
-        hidden = self.transformer(self.item(items), visible=items > 0)
+        hidden = self.transformer(self.item(items), items, visible=items > 0)
         return F.pad(self.head(hidden), (0, 1), value=1.0)
 
     def table(self) -> Tensor:

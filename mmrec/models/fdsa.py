@@ -28,6 +28,7 @@ class FDSA(MultimodalModel):
         layers: int,
         heads: int,
         dropout: float,
+        positions_from: str,
         modalities: tuple[str, ...],
     ):
         super().__init__()
@@ -36,15 +37,15 @@ class FDSA(MultimodalModel):
         self.encoders = encoders(features, modalities, dim)
         self.energy = nn.Linear(dim, 1, bias=False)  # softmax would take b_f, the same for all, out again
         shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
-        self.item_transformer = Transformer(**shape)
-        self.feature_transformer = Transformer(**shape)
+        self.item_transformer = Transformer(**shape, positions_from=positions_from)
+        self.feature_transformer = Transformer(**shape, positions_from=positions_from)
         self.fuse = nn.Linear(2 * dim, dim)
         self.apply(initialise)
 
     def forward(self, items: Tensor) -> Tensor:
         """items (B, T), right-padded with 0 -> states (B, T, D)."""
-        of_items = self.item_transformer(self.item(items))
-        of_features = self.feature_transformer(self._combined(items))
+        of_items = self.item_transformer(self.item(items), items)
+        of_features = self.feature_transformer(self._combined(items), items)
         return self.fuse(torch.cat([of_items, of_features], -1))  # (B, T, 2 D) -> (B, T, D)
 
     def _combined(self, items: Tensor) -> Tensor:

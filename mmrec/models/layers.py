@@ -41,6 +41,27 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
+class Positions(nn.Embedding):
+    """Learned vectors of places in a sequence.
+
+    Counted from the oldest item shown, which padding on the right means (RecBole's models), or from the latest, which
+    padding on the left means (SASRec's authors): the latest item, which matters most, then is always at one place, and
+    the state of an earlier item depends on how many come after it, though on nothing else of theirs.
+    """
+
+    def __init__(self, longest: int, dim: int, *, start: str):
+        super().__init__(longest, dim)
+        self.start = start
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items (B, T), right-padded with 0 -> (T, D), the same for all; from the latest: (B, T, D)."""
+        if self.start == "oldest":
+            return self.weight[: items.shape[1]]
+        before = self.num_embeddings - (items > 0).sum(1, keepdim=True)
+        place = before + torch.arange(items.shape[1], device=items.device)
+        return super().forward(place.clamp(max=self.num_embeddings - 1))  # of padding: whatever
+
+
 class ScoreFusion(nn.Module):
     """One attention score from those of S streams, by `concat` or `gate` (DIF-SR, Xie et al. 2022, section 4.2).
 
@@ -184,9 +205,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Embeddings of a sequence -> states: learned positions, norm, blocks; SASRec less its items."""
 
-    def __init__(self, *, dim: int, layers: int, heads: int, dropout: float, max_length: int):
+    def __init__(self, *, dim: int, layers: int, heads: int, dropout: float, max_length: int, positions_from: str):
         super().__init__()
-        self.position = nn.Embedding(max_length, dim)
+        self.position = Positions(max_length, dim, start=positions_from)
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -194,9 +215,12 @@ class Transformer(nn.Module):
             for _ in range(layers)
         )
 
-    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D), states that look back; or, told what is `visible` (B, T), in both directions."""
-        x = self.dropout(self.norm(x + self.position.weight[: x.shape[1]]))
+    def forward(self, x: Tensor, items: Tensor, visible: Tensor | None = None) -> Tensor:
+        """x (B, T, D), embeddings of items (B, T) -> (B, T, D), states that look back.
+
+        Told what is `visible` (B, T), in both directions.
+        """
+        x = self.dropout(self.norm(x + self.position(items)))
         for block in self.blocks:
             x, _, _ = block(x, [], visible=visible)
         return x

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmrec import losses
 from mmrec.losses import Criterion
 from mmrec.models.bodies import body
-from mmrec.models.layers import Dropout, initialise
+from mmrec.models.layers import Dropout, Positions, initialise
 from mmrec.models.modalities import Features, MultimodalModel, disguised, encoders
 
 
@@ -23,6 +23,8 @@ class MAF(MultimodalModel):
     Args:
         features: see `Features`.
         modalities: those that feed a stream. A head needs the features alone, not the stream.
+        positions_from: where they are counted from, see `Positions`. Fusions that read whole score rows always count
+            from the oldest.
         position: `stream` (attends on its own) or `added` to the id embedding. With no modality and `added`, this is
             SASRec, parameter for parameter.
         way: where streams meet, see `bodies`. fusion: of scores, where they meet there.
@@ -45,6 +47,7 @@ class MAF(MultimodalModel):
         layers: int,
         heads: int,
         dropout: float,
+        positions_from: str,
         modalities: tuple[str, ...],
         way: str,
         fusion: str,
@@ -59,7 +62,7 @@ class MAF(MultimodalModel):
     ):
         super().__init__()
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.position = nn.Embedding(max_length, dim if position == "added" else stream_dim)
+        self.position = Positions(max_length, dim if position == "added" else stream_dim, start=positions_from)
         self.position_added, self.way = position == "added", way
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
@@ -82,7 +85,7 @@ class MAF(MultimodalModel):
 
     def _streams(self, items: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The id stream (B, T, D) and the others (B, T, D_s), which every layer uses anew."""
-        x, positions = self.item(items), self.position.weight[: items.shape[1]]
+        x, positions = self.item(items), self.position(items)
         others = self.encoded(items)
         if self.training and self.modality_dropout:
             missing = [encoder.missing for encoder in self.encoders.values()]

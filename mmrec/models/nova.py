@@ -14,7 +14,7 @@ so does this: all models here differ by what they see, not by how they are train
 import torch
 from torch import Tensor, nn
 
-from mmrec.models.layers import Block, Dropout, initialise
+from mmrec.models.layers import Block, Dropout, Positions, initialise
 from mmrec.models.modalities import Features, MultimodalModel, encoders
 
 
@@ -56,12 +56,13 @@ class NOVA(MultimodalModel):
         layers: int,
         heads: int,
         dropout: float,
+        positions_from: str,
         modalities: tuple[str, ...],
         fusion: str,
     ):
         super().__init__()
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.position = nn.Embedding(max_length, dim)
+        self.position = Positions(max_length, dim, start=positions_from)
         self.norm = nn.LayerNorm(dim)
         self.position_norm = nn.LayerNorm(dim)  # all that is fused is on one scale, so that nothing goes under
         self.dropout = Dropout(dropout)
@@ -79,7 +80,7 @@ class NOVA(MultimodalModel):
     def forward(self, items: Tensor) -> Tensor:
         """items (B, T), right-padded with 0 -> states (B, T, D)."""
         x = self.dropout(self.norm(self.item(items)))
-        positions = self.position_norm(self.position.weight[: items.shape[1]]).expand_as(x)
+        positions = self.position_norm(self.position(items)).expand_as(x)
         side = [positions, *self.encoded(items)]
         for fuse, block in zip(self.fusions, self.blocks, strict=True):
             x, _, _ = block(x, [], guide=fuse([x, *side]))

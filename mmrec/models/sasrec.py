@@ -13,12 +13,23 @@ from mmrec.models.next_item import NextItemModel
 class SASRec(NextItemModel):
     """Letters: B batch, T time, D width, V items."""
 
-    def __init__(self, *, n_items: int, max_length: int, dim: int, layers: int, heads: int, dropout: float):
+    def __init__(
+        self,
+        *,
+        n_items: int,
+        max_length: int,
+        dim: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        positions_from: str,
+    ):
         super().__init__()
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.transformer = Transformer(dim=dim, layers=layers, heads=heads, dropout=dropout, max_length=max_length)
+        shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
+        self.transformer = Transformer(**shape, positions_from=positions_from)
         self.apply(initialise)
 
     def forward(self, items: Tensor) -> Tensor:
         """items (B, T), right-padded with 0 -> states (B, T, D)."""
-        return self.transformer(self.item(items))
+        return self.transformer(self.item(items), items)

@@ -28,6 +28,7 @@ class SASRecF(MultimodalModel):
         layers: int,
         heads: int,
         dropout: float,
+        positions_from: str,
         modalities: tuple[str, ...],
     ):
         super().__init__()
@@ -37,10 +38,11 @@ class SASRecF(MultimodalModel):
         self.keep(features, modalities)
         self.encoders = encoders(features, modalities, dim)
         self.fuse = nn.Linear((1 + len(modalities)) * dim, dim)
-        self.transformer = Transformer(dim=dim, layers=layers, heads=heads, dropout=dropout, max_length=max_length)
+        shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
+        self.transformer = Transformer(**shape, positions_from=positions_from)
         self.apply(initialise)
 
     def forward(self, items: Tensor) -> Tensor:
         """items (B, T), right-padded with 0 -> states (B, T, D)."""
         streams = [self.item_norm(self.item(items)), *self.encoded(items)]
-        return self.transformer(self.fuse(torch.cat(streams, -1)))  # (B, T, (1 + S) D) -> (B, T, D)
+        return self.transformer(self.fuse(torch.cat(streams, -1)), items)  # (B, T, (1 + S) D) -> (B, T, D)

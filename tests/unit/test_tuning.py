@@ -184,20 +184,43 @@ def test_the_best_trial_of_each_experiment_is_chosen():
 def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_final_run(paths, small):
     trials = tuning.tune(paths, small, "shop", CPU)
     finalists = tuning.finalists(paths, small, "shop", CPU, trials)
-    assert finalists.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2}
+    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf", "maf"]
     data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     for name in ("sasrec", "maf"):
-        first, other = finalists[finalists["experiment"] == name].to_dict("records")
+        first, other, *third = finalists[finalists["experiment"] == name].to_dict("records")
         tried = trials[(trials["experiment"] == name) & (trials["trial"] > 0)]
         assert first["trial"] == 0
         assert other["trial"] == tried.loc[tried["valid_ndcg_10"].idxmax(), "trial"]
         standing = next(e for e in small.resolve("shop", "main", tuned=False) if e.name == name)
         values = {key: other[key] for key in asdict(small.tuning.space) if not pd.isna(other[key])}
-        for row, experiment in ((first, standing), (other, tuning.changed(standing, values))):
+        candidates = [(first, standing), (other, tuning.changed(standing, values))]
+        if third:  # of experiments in `from_latest`
+            row, better = max(candidates, key=lambda candidate: candidate[0]["valid_ndcg_10"])
+            latest = replace(better, model=replace(better.model, positions_from="latest"))
+            assert third[0]["trial"] == row["trial"]
+            candidates.append((third[0], latest))
+        for row, experiment in candidates:
+            assert row["positions_from"] == experiment.model.positions_from
             key = experiments.run_key(experiment, small.seeds_of("shop")[0], data, small)
             curve = pd.read_csv(experiments.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
             assert (row["epochs"], row["best_epoch"]) == (len(curve), curve.idxmax() + 1)
             assert row["valid_ndcg_10"] == curve.max()
+
+
+def test_positions_from_the_latest_reach_params_yaml_where_they_win(paths, small):
+    finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
+    finalists.loc[finalists["positions_from"] == "latest", "valid_ndcg_10"] = 1.0
+    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
+    assert chosen["maf"]["options"]["positions_from"] == "latest"
+    assert "positions_from" not in chosen["sasrec"]["options"]
+
+
+@pytest.mark.parametrize("name", ["popularity", "no_such"])
+def test_positions_of_what_has_none_are_refused(paths, small, name):
+    wrong = replace(small, tuning=replace(small.tuning, from_latest=(name,)))
+    trials = tuning.tune(paths, wrong, "shop", CPU)
+    with pytest.raises(config.ConfigError, match=f"tuning.from_latest: {name} is not tuned on shop"):
+        tuning.finalists(paths, wrong, "shop", CPU, trials)
 
 
 def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatch):

@@ -19,7 +19,7 @@ from mmrec.models.sasrecf import SASRecF
 
 ITEMS, LONGEST = 20, 8
 SIZE = {"n_items": ITEMS, "dim": 8, "dropout": 0.0}
-ATTENTION = SIZE | {"max_length": LONGEST, "layers": 2, "heads": 2}
+ATTENTION = SIZE | {"max_length": LONGEST, "layers": 2, "heads": 2, "positions_from": "oldest"}
 MULTIMODAL = ATTENTION | {"modalities": ("image", "text", "category")}
 MULTITASK = {
     **{"stream_dim": 6, "way": "scores", "fusion": "sum", "position": "added", "features_are": "own"},
@@ -53,7 +53,21 @@ MODELS["maf-contrastive"] = (
     MAF,
     MULTIMODAL | MULTITASK | {"regression": "contrastive", "image_weight": 0.1, "text_weight": 0.1},
 )
-BOTH_WAYS = {"bert4rec"}  # states may depend on later items: what hides the target is tested with the model itself
+for name in (
+    "sasrec",
+    "bert4rec",
+    "sasrecf",
+    "fdsa",
+    "nova-gate",
+    "maf-sum-stream",
+    "maf-concat-added",
+    "maf-late-added",
+):
+    MODELS[f"{name}-latest"] = (MODELS[name][0], MODELS[name][1] | {"positions_from": "latest"})
+BOTH_WAYS = {
+    "bert4rec",
+    "bert4rec-latest",
+}  # states may depend on later items: what hides the target is tested with the model itself
 CAUSAL = [name for name in MODELS if name not in BOTH_WAYS]
 
 
@@ -104,6 +118,12 @@ def make_model(request, make) -> Callable[..., nn.Module]:
 def make_causal(request, make) -> Callable[..., nn.Module]:
     """A maker of each model in turn whose states depend on nothing later."""
     return partial(make, request.param)
+
+
+@pytest.fixture(params=[name for name in CAUSAL if not name.endswith("-latest")])
+def from_oldest(request, make) -> nn.Module:
+    """Each model in turn to which it means nothing how many items come later, in evaluation mode."""
+    return make(request.param)
 
 
 @pytest.fixture

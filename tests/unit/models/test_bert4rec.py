@@ -184,7 +184,7 @@ def test_a_history_is_scored_with_the_mask_behind_its_latest_items(make_bert, ra
     for row, kept in enumerate((items[0, 1:8], items[1, :3], items[2, :7])):
         expected[row, : len(kept)], expected[row, len(kept)] = kept, MASK
     assert torch.equal(shown, expected)
-    hidden = model.transformer(model.item(shown), visible=shown > 0)[torch.arange(3), torch.tensor([7, 3, 7])]
+    hidden = model.transformer(model.item(shown), shown, visible=shown > 0)[torch.arange(3), torch.tensor([7, 3, 7])]
     linear, _, norm = model.head
     head = F.layer_norm(F.gelu(linear(hidden)), (8,), norm.weight, norm.bias)
     torch.testing.assert_close(scores, head @ model.item.weight[1:-1].T + model.bias)

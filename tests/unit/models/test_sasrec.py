@@ -31,11 +31,15 @@ def test_the_embedding_of_padding_stays_as_it_is(make_sasrec):
     assert (model.item.weight.grad[1:] != 0).all()
 
 
-def test_positions_count_from_the_oldest_item_shown(make_sasrec):
-    model = make_sasrec(layers=1)
-    items = torch.tensor([[1, 2, 3]])
+@pytest.mark.parametrize(
+    ("start", "places"),
+    [("oldest", [[0, 1, 2], [0, 1, 2]]), ("latest", [[5, 6, 7], [6, 7, 7]])],  # the last is padding's
+)
+def test_positions_count_from_one_end(make_sasrec, start, places):
+    model = make_sasrec(layers=1, positions_from=start)  # eight places
+    items = torch.tensor([[1, 2, 3], [4, 5, 0]])
     transformer = model.transformer
-    expected = transformer.norm(model.item.weight[items] + transformer.position.weight[:3])
+    expected = transformer.norm(model.item.weight[items] + transformer.position.weight[torch.tensor(places)])
     seen = []
     transformer.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     model(items)
