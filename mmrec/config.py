@@ -512,8 +512,7 @@ class Tuning:
     warm_up: Count  # the first epoch after which a trial may be stopped for lagging behind; later in longer trials
     training: dict[str, Any]  # of a trial: what differs from the experiment's
     slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower: longer trials, not more
-    # Experiments whose better finalist meets itself with positions counted from the latest item.
-    from_latest: tuple[Name, ...] = ()
+    both_ends: tuple[Name, ...] = ()  # experiments whose better finalist meets itself with positions from the other end
     space: Space
 
 

@@ -20,6 +20,7 @@ from mmrec.files import atomic
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
 COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
+OTHER_END = {"oldest": "latest", "latest": "oldest"}
 INTEGERS = {"dim": "Int64", "layers": "Int64"}  # with blanks
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -44,8 +45,7 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
         _inside(experiment, settings.tuning.space)
     work = partial(_search, paths, settings, dataset, device)
     found = experiments.side_by_side(work, tasks, settings.runtime_of(dataset), device)
-    table = pd.DataFrame([row for rows in found for row in rows])
-    return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
+    return _whole(pd.DataFrame([row for rows in found for row in rows]))
 
 
 def _inside(experiment: config.Experiment, space: config.Space) -> None:
@@ -191,27 +191,28 @@ def finalists(
     """Train each experiment as it stands, and with its best other trial, as final runs are: once, with the first seed.
 
     A trial is short, and short trials favour what learns fast over what ends up better. The better of the two then
-    meets itself with positions counted from the latest item, in experiments of `tuning.from_latest`. Of a finalist's
-    run, the validation curve alone is read; the chosen one's is kept and need not be made again.
+    meets itself with positions counted from the other end, in experiments of `tuning.both_ends`. Of a finalist's run,
+    the validation curve alone is read; the chosen one's is kept and need not be made again.
 
     Returns:
         finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, the
         `best_epoch`, and `positions_from` (blank where a model has none).
 
     Raises:
-        ConfigError: `tuning.from_latest` names an experiment that is not tuned here, or whose model has no positions.
+        ConfigError: `tuning.both_ends` names an experiment that is not tuned here, or whose model has no positions.
     """
     standing = _standing_experiments(settings, dataset)
-    for name in settings.tuning.from_latest:
+    for name in settings.tuning.both_ends:
         if name not in set(trials["experiment"]) or not hasattr(standing[name].model, "positions_from"):
-            raise config.ConfigError(f"tuning.from_latest: {name} is not tuned on {dataset}, or has no positions")
+            raise config.ConfigError(f"tuning.both_ends: {name} is not tuned on {dataset}, or has no positions")
     chosen = trials[trials["trial"] > 0].pipe(best)
     rows = pd.concat([trials[trials["trial"] == 0], chosen]).sort_index().to_dict("records")
     for row in rows:
         row["positions_from"] = getattr(standing[row["experiment"]].model, "positions_from", None)
     table = _trained(paths, settings, dataset, device, rows)
-    better = best(table[table["experiment"].isin(settings.tuning.from_latest)]).to_dict("records")
-    again = _trained(paths, settings, dataset, device, [row | {"positions_from": "latest"} for row in better])
+    better = best(table[table["experiment"].isin(settings.tuning.both_ends)]).to_dict("records")
+    turned = [row | {"positions_from": OTHER_END[row["positions_from"]]} for row in better]
+    again = _trained(paths, settings, dataset, device, turned)
     order = {name: number for number, name in enumerate(standing)}
     table = pd.concat([table, again]).sort_values("experiment", key=lambda names: names.map(order), kind="stable")
     return table.astype(trials.dtypes).drop(columns="state").reset_index(drop=True)
@@ -230,7 +231,12 @@ def _trained(
         curve = pd.read_csv(folder / "curve.csv").to_dict("records")
         reached = max(epoch["valid_ndcg_10"] for epoch in curve)
         told.append(row | {"epochs": len(curve), "valid_ndcg_10": reached, "best_epoch": training.best_epoch(curve)})
-    return pd.DataFrame(told)
+    return _whole(pd.DataFrame(told))
+
+
+def _whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Blanks, where a model does not have it, do not make whole numbers real ones."""
+    return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
 
 
 def best(trials: pd.DataFrame) -> pd.DataFrame:

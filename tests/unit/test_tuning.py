@@ -194,7 +194,7 @@ def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_fi
         standing = next(e for e in small.resolve("shop", "main", tuned=False) if e.name == name)
         values = {key: other[key] for key in asdict(small.tuning.space) if not pd.isna(other[key])}
         candidates = [(first, standing), (other, tuning.changed(standing, values))]
-        if third:  # of experiments in `from_latest`
+        if third:  # of experiments in `both_ends`
             row, better = max(candidates, key=lambda candidate: candidate[0]["valid_ndcg_10"])
             latest = replace(better, model=replace(better.model, positions_from="latest"))
             assert third[0]["trial"] == row["trial"]
@@ -207,19 +207,27 @@ def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_fi
             assert row["valid_ndcg_10"] == curve.max()
 
 
-def test_positions_from_the_latest_reach_params_yaml_where_they_win(paths, small):
+def test_positions_from_the_latest_reach_params_yaml_where_they_win(paths, shop_params, tmp_path):
+    """With Caser, which has no layers, as below."""
+    text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    small = config.load(tmp_path / "params.yaml")
     finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
+    assert finalists["experiment"].tolist() == ["sasrec"] * 2 + ["maf"] * 3 + ["caser"] * 2
     finalists.loc[finalists["positions_from"] == "latest", "valid_ndcg_10"] = 1.0
     chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
     assert chosen["maf"]["options"]["positions_from"] == "latest"
     assert "positions_from" not in chosen["sasrec"]["options"]
+    wrong = replace(small, tuning=replace(small.tuning, both_ends=("caser",)))
+    with pytest.raises(config.ConfigError, match=r"tuning.both_ends: caser .* has no positions"):
+        tuning.finalists(paths, wrong, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
 
 
 @pytest.mark.parametrize("name", ["popularity", "no_such"])
-def test_positions_of_what_has_none_are_refused(paths, small, name):
-    wrong = replace(small, tuning=replace(small.tuning, from_latest=(name,)))
+def test_both_ends_of_what_is_not_tuned_are_refused(paths, small, name):
+    wrong = replace(small, tuning=replace(small.tuning, both_ends=(name,)))
     trials = tuning.tune(paths, wrong, "shop", CPU)
-    with pytest.raises(config.ConfigError, match=f"tuning.from_latest: {name} is not tuned on shop"):
+    with pytest.raises(config.ConfigError, match=f"tuning.both_ends: {name} is not tuned on shop"):
         tuning.finalists(paths, wrong, "shop", CPU, trials)
 
 

@@ -53,21 +53,10 @@ MODELS["maf-contrastive"] = (
     MAF,
     MULTIMODAL | MULTITASK | {"regression": "contrastive", "image_weight": 0.1, "text_weight": 0.1},
 )
-for name in (
-    "sasrec",
-    "bert4rec",
-    "sasrecf",
-    "fdsa",
-    "nova-gate",
-    "maf-sum-stream",
-    "maf-concat-added",
-    "maf-late-added",
-):
+for name in ["sasrec", "bert4rec", "sasrecf", "fdsa", "nova-gate", *(f"maf-{k}" for k in ("sum-stream", "late-added"))]:
     MODELS[f"{name}-latest"] = (MODELS[name][0], MODELS[name][1] | {"positions_from": "latest"})
-BOTH_WAYS = {
-    "bert4rec",
-    "bert4rec-latest",
-}  # states may depend on later items: what hides the target is tested with the model itself
+# States may depend on later items: what hides the target is tested with the model itself.
+BOTH_WAYS = {"bert4rec", "bert4rec-latest"}
 CAUSAL = [name for name in MODELS if name not in BOTH_WAYS]
 
 
