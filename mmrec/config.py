@@ -512,7 +512,7 @@ class Tuning:
     warm_up: Count  # the first epoch after which a trial may be stopped for lagging behind; later in longer trials
     training: dict[str, Any]  # of a trial: what differs from the experiment's
     slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower: longer trials, not more
-    both_ends: tuple[Name, ...] = ()  # experiments whose better finalist meets itself with positions from the other end
+    both_ends: tuple[Name, ...]  # experiments whose better finalist meets itself with positions from the other end
     space: Space
 
 
@@ -543,6 +543,9 @@ class Config:
                 if experiment not in everything:
                     raise ValueError(f"tuning.slow: no experiment {experiment!r}; one of {everything}")
                 _validate(Training, trained | changes, f"tuning.slow.{experiment}")
+            for experiment in self.tuning.both_ends:
+                if experiment not in everything:
+                    raise ValueError(f"tuning.both_ends: no experiment {experiment!r}; one of {everything}")
             for model, changes in dataset.models.items():
                 where = f"datasets.{name}.models"
                 _validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")

@@ -20,13 +20,14 @@ from mmrec.files import atomic
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
 COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
+TUNED = ("main", "baselines")  # groups; the others are variants of what these hold
 OTHER_END = {"oldest": "latest", "latest": "oldest"}
 INTEGERS = {"dim": "Int64", "layers": "Int64"}  # with blanks
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def tune(paths: config.Paths, settings: config.Config, dataset: str, device: torch.device) -> pd.DataFrame:
-    """Search for every neural experiment of a data set, several side by side.
+    """Search for every neural experiment of the groups `TUNED` of a data set, several side by side.
 
     Returns:
         trials.csv: a row a trial with `COLUMNS` and a column for each thing that was searched; blank where a model does
@@ -38,6 +39,7 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     tasks = [
         experiment
         for group in settings.datasets[dataset].groups
+        if group in TUNED
         for experiment in settings.resolve(dataset, group, tuned=False)
         if not isinstance(experiment.model, config.UNTRAINED)
     ]
@@ -199,12 +201,12 @@ def finalists(
         `best_epoch`, and `positions_from` (blank where a model has none).
 
     Raises:
-        ConfigError: `tuning.both_ends` names an experiment that is not tuned here, or whose model has no positions.
+        ConfigError: `tuning.both_ends` names an experiment whose model has no positions.
     """
     standing = _standing_experiments(settings, dataset)
     for name in settings.tuning.both_ends:
-        if name not in set(trials["experiment"]) or not hasattr(standing[name].model, "positions_from"):
-            raise config.ConfigError(f"tuning.both_ends: {name} is not tuned on {dataset}, or has no positions")
+        if name in standing and not hasattr(standing[name].model, "positions_from"):
+            raise config.ConfigError(f"tuning.both_ends: {name} has no positions")
     chosen = trials[trials["trial"] > 0].pipe(best)
     rows = pd.concat([trials[trials["trial"] == 0], chosen]).sort_index().to_dict("records")
     for row in rows:
@@ -212,16 +214,17 @@ def finalists(
     table = _trained(paths, settings, dataset, device, rows)
     better = best(table[table["experiment"].isin(settings.tuning.both_ends)]).to_dict("records")
     turned = [row | {"positions_from": OTHER_END[row["positions_from"]]} for row in better]
-    again = _trained(paths, settings, dataset, device, turned)
+    if turned:
+        table = pd.concat([table, _trained(paths, settings, dataset, device, turned)])
     order = {name: number for number, name in enumerate(standing)}
-    table = pd.concat([table, again]).sort_values("experiment", key=lambda names: names.map(order), kind="stable")
+    table = table.sort_values("experiment", key=lambda names: names.map(order), kind="stable")
     return table.astype(trials.dtypes).drop(columns="state").reset_index(drop=True)
 
 
 def _trained(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, rows: list[dict[str, Any]]
 ) -> pd.DataFrame:
-    """Rows of trials, with what a whole run of each came to."""
+    """Rows of trials, with what a whole run of each came to: `epochs`, `valid_ndcg_10`, `best_epoch`."""
     standing = _standing_experiments(settings, dataset)
     seed = settings.seeds_of(dataset)[0]
     grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]

@@ -20,6 +20,7 @@ class BERT4Rec(NextItemModel):
 
     Args:
         max_length: of what is attended to, the mask behind a history included.
+        positions_from: where positions are counted from, see `Positions`.
         mask_share: chance of each item to be masked in training, the paper's rho.
     """
 

@@ -15,6 +15,7 @@ class FDSA(MultimodalModel):
     """Letters: B batch, T time, D width of every stream, S modalities, V items.
 
     Args:
+        positions_from: where positions are counted from, see `Positions`.
         features: see `Features`. modalities: those that are used, at least one.
     """
 

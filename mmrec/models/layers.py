@@ -54,7 +54,11 @@ class Positions(nn.Embedding):
         self.start = start
 
     def forward(self, items: Tensor) -> Tensor:
-        """items (B, T), right-padded with 0 -> (T, D), the same for all; from the latest: (B, T, D)."""
+        """items (B, T), right-padded with 0 -> (T, D), the same for all; from the latest: (B, T, D).
+
+        Raises:
+            IndexError: more items than places, counted from the latest.
+        """
         if self.start == "oldest":
             return self.weight[: items.shape[1]]
         before = self.num_embeddings - (items > 0).sum(1, keepdim=True)

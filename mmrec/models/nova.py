@@ -43,6 +43,7 @@ class NOVA(MultimodalModel):
     """Letters: B batch, T time, D width of every stream, m streams, V items.
 
     Args:
+        positions_from: where positions are counted from, see `Positions`.
         features: see `Features`. modalities: those that are used. fusion: of embeddings, in every layer anew.
     """
 

@@ -11,7 +11,11 @@ from mmrec.models.next_item import NextItemModel
 
 
 class SASRec(NextItemModel):
-    """Letters: B batch, T time, D width, V items."""
+    """Letters: B batch, T time, D width, V items.
+
+    Args:
+        positions_from: where positions are counted from, see `Positions`.
+    """
 
     def __init__(
         self,

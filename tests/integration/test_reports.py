@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from mmrec import claims, config, tables, tuning
+from mmrec import archive, claims, config, experiments, tables, tuning
 
 ROOT = Path(__file__).parents[2]
 SEEDS = {"demo": 3, "demo_null": 3, "hm": 5, "hm_by_time": 5, "beauty_2014": 3}  # at least
@@ -103,6 +103,53 @@ def test_params_hold_what_the_search_chose(path):
     ]
     held = {name: asdict(changes) for name, changes in settings.datasets[dataset].experiments.items()}
     assert held == chosen
+
+
+ARCHIVED = sorted({path.parent for path in (ROOT / "reports").glob("*/runs/*.parquet")})
+
+
+@pytest.mark.parametrize("folder", ARCHIVED, ids=lambda folder: folder.parent.name)
+def test_an_archived_run_is_named_by_what_it_says_of_itself(folder):
+    files = sorted(folder.iterdir())
+    assert [experiments.archive_file(archive.about(file)["key"], folder) for file in files] == files
+
+
+@pytest.mark.parametrize("dataset", sorted({folder.parent.name for folder in ARCHIVED} & set(DATASETS)))
+def test_costs_are_told_of_every_run(dataset):
+    settings = config.load(ROOT / "params.yaml")
+    everything = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
+    distinct = {str(experiment.determines) for experiment in everything}
+    costs = archive.costs(ROOT / "reports" / dataset / "runs", everything)
+    assert costs["runs"].sum() == len(distinct) * len(settings.seeds_of(dataset))
+
+
+def of(dataset, experiment, metric, protocol="full_unseen", k=10):
+    table = pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv")
+    chosen = table.query("experiment == @experiment and protocol == @protocol and metric == @metric and k == @k")
+    (row,) = chosen.itertuples()
+    return f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]"
+
+
+def test_readme_says_what_beauty_and_the_ends_that_positions_are_counted_from_say():
+    words = " ".join((ROOT / "README.md").read_text().split())
+    asked = [
+        ("beauty_2014", name, metric)
+        for name in ("maf", "sasrec_from_oldest", "maf_from_latest")
+        for metric in ("ndcg", "hr")
+    ]
+    asked += [("beauty_2014", "dif_sr", "hr"), ("hm", "sasrec_from_latest", "ndcg"), ("hm", "maf_from_latest", "ndcg")]
+    for dataset, experiment, metric in asked:
+        assert of(dataset, experiment, metric) in words, (dataset, experiment, metric)
+    for experiment in ("sasrecf", "fdsa"):
+        assert of("beauty_2014", experiment, "ndcg", "full_all") in words, experiment
+
+
+def test_deviations_say_how_far_the_missed_numbers_are_missed():
+    words = " ".join((ROOT / "DEVIATIONS.md").read_text().split())
+    table = pd.read_csv(ROOT / "reports/beauty_2014/published.csv")
+    for source in ("paper", "authors' log"):
+        missed = table[(table["model"] == "DIF-SR") & table["source"].str.contains(source)]
+        assert ", ".join(f"{100 * ratio:.1f}" for ratio in missed["ratio"]) + " %" in words, source
 
 
 def test_readme_says_what_validation_says_of_fusion():

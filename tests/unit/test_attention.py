@@ -65,6 +65,7 @@ def test_shares_of_every_layer_of_maf_add_up(shop):
 
 MODEL = {
     **{"dim": 8, "stream_dim": 8, "layers": 2, "heads": 2, "dropout": 0.0, "fusion": "sum", "position": "added"},
+    **{"positions_from": "oldest"},
     **{"modalities": ("image", "text", "category"), "image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0},
     **{"regression": "cosine", "way": "scores", "weighting": "fixed", "modality_dropout": 0.0, "features_are": "own"},
 }

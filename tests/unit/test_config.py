@@ -63,13 +63,14 @@ training:
   histories: ordered
 models:
   popularity: {}
-  sasrec: {dim: 8, layers: 1, heads: 2, dropout: 0.5}
+  sasrec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest}
   maf:
     dim: 8
     stream_dim: 4
     layers: 1
     heads: 2
     dropout: 0.5
+    positions_from: oldest
     modalities: [image, text, category]
     fusion: sum
     way: scores
@@ -81,11 +82,11 @@ models:
     weighting: fixed
     modality_dropout: 0.0
     features_are: own
-  bert4rec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, mask_share: 0.2}
+  bert4rec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, mask_share: 0.2}
   item_knn: {neighbours: 5, shrinkage: 1.0, decay: 0.5}
-  sasrecf: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category]}
-  fdsa: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category]}
-  nova: {dim: 8, layers: 1, heads: 2, dropout: 0.5, modalities: [text, category], fusion: gate}
+  sasrecf: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category]}
+  fdsa: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category]}
+  nova: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category], fusion: gate}
 experiments:
   main:
     popularity: {model: popularity}
@@ -101,6 +102,7 @@ tuning:
   warm_up: 1
   training: {epochs: 5}
   slow: {sasrec: {epochs: 6}}
+  both_ends: [maf]
   space:
     learning_rate: [1.0e-3, 1.0e-2]
     dropout: [0.1, 0.6]
@@ -274,14 +276,19 @@ WRONG = {
         ["models.maf", "way late adds streams: stream_dim must be dim, 8, not 4"],
     ),
     "late positions": (
-        "stream_dim: 4\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    modalities: [image, text, category]\n"
-        "    fusion: sum\n    way: scores",
-        "stream_dim: 8\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    modalities: [image, text, category]\n"
-        "    fusion: sum\n    way: late",
+        "stream_dim: 4\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    positions_from: oldest\n"
+        "    modalities: [image, text, category]\n    fusion: sum\n    way: scores",
+        "stream_dim: 8\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    positions_from: oldest\n"
+        "    modalities: [image, text, category]\n    fusion: sum\n    way: late",
         ["models.maf", "way late", "use position: added"],
     ),
     "budget of a search": ("{epochs: 5}", "{epoch: 5}", ["tuning.training.epoch: no such key", "'epochs'"]),
     "budget of a slow one": ("{epochs: 6}", "{epoch: 6}", ["tuning.slow.sasrec.epoch: no such key", "'epochs'"]),
+    "both ends of nothing": (
+        "both_ends: [maf]",
+        "both_ends: [mof]",
+        ["tuning.both_ends: no experiment 'mof'", "'maf'"],
+    ),
     "range reversed": (
         "dropout: [0.1, 0.6]",
         "dropout: [0.6, 0.1]",
@@ -367,7 +374,7 @@ def test_an_experiment_overrides_the_data_set_which_overrides_the_defaults(read)
 def test_what_is_not_overridden_keeps_its_default(read):
     narrow = read().resolve("blind", "narrow")[0]
     assert (narrow.group, narrow.name) == ("narrow", "sasrec")
-    assert narrow.model == config.SASRec(dim=4, layers=1, heads=2, dropout=0.5)
+    assert narrow.model == config.SASRec(dim=4, layers=1, heads=2, dropout=0.5, positions_from="oldest")
     assert narrow.training == dataclasses.replace(read().training, epochs=3)
 
 

@@ -82,3 +82,15 @@ def test_published_numbers_stand_under_their_protocol_at_their_ratio():
     assert [text.get_text() for text in axes.texts] == ["full_all", "sampled_100"]
     (dots,) = axes.containers
     assert dots.lines[0].get_xdata() == pytest.approx([1.125, 0.5])
+
+
+def test_a_ring_is_around_what_stood_and_a_triangle_counts_from_the_latest():
+    table = pd.DataFrame(
+        [("a", 0, 0.2, "oldest"), ("a", 3, 0.3, "oldest"), ("a", 0, 0.4, "latest"), ("b", 0, 0.1, None)],
+        columns=["experiment", "trial", "valid_ndcg_10", "positions_from"],
+    )
+    (axes,) = figures.trials(table).axes
+    drawn = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.lines}
+    assert drawn["as it stood"] == [(0.2, 0), (0.1, 1)]
+    assert drawn["positions from the latest"] == [(0.4, 0)]
+    assert drawn["complete"] == [(0.2, 0), (0.3, 0), (0.1, 1)]

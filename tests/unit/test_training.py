@@ -37,7 +37,7 @@ def train(shop, tmp_path):
 
     def train(name="run", budget=BUDGET, seed=0, change=lambda model: None):
         torch.manual_seed(seed)
-        model = SASRec(n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3)
+        model = SASRec(n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3, positions_from="oldest")
         change(model)
         curve = fit(model, shop.sequences, budget, max_length=LONGEST, seed=seed, checkpoint=tmp_path / name)
         return model, curve
@@ -282,7 +282,7 @@ def test_what_was_learned_before_the_failure_is_kept(train, monkeypatch, tmp_pat
 
 def test_users_too_short_to_learn_from_are_named(make_sequences, tmp_path):
     short = make_sequences([[1, 2, 3], [4]], n_items=9)
-    model = SASRec(n_items=9, max_length=LONGEST, dim=4, layers=1, heads=1, dropout=0.0)
+    model = SASRec(n_items=9, max_length=LONGEST, dim=4, layers=1, heads=1, dropout=0.0, positions_from="oldest")
     with pytest.raises(TrainingError, match="no user has two training interactions"):
         fit(model, short, BUDGET, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run")
 
@@ -419,7 +419,9 @@ def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp
 
     def trained(name, budget):
         torch.manual_seed(0)
-        model = SASRec(n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3).to("cuda")
+        model = SASRec(
+            n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3, positions_from="oldest"
+        ).to("cuda")
         return model, fit(model, data, budget, max_length=LONGEST, seed=0, checkpoint=tmp_path / name)
 
     torch.use_deterministic_algorithms(True)
@@ -438,7 +440,16 @@ def train_maf(shop, tmp_path):
     weights = {"image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0}
     kind = {"way": "scores", "fusion": "sum", "position": "added", "regression": "cosine", "weighting": "fixed"}
     feeds = {"modalities": ("image",), "features": shop.features, "features_are": "own", "modality_dropout": 0.0}
-    size = {"n_items": 30, "max_length": LONGEST, "dim": 8, "stream_dim": 8, "layers": 1, "heads": 2, "dropout": 0.0}
+    size = {
+        "n_items": 30,
+        "max_length": LONGEST,
+        "dim": 8,
+        "stream_dim": 8,
+        "layers": 1,
+        "heads": 2,
+        "dropout": 0.0,
+        "positions_from": "oldest",
+    }
 
     def train_maf(gradients, seed=0):
         torch.manual_seed(seed)

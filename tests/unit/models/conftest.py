@@ -53,7 +53,10 @@ MODELS["maf-contrastive"] = (
     MAF,
     MULTIMODAL | MULTITASK | {"regression": "contrastive", "image_weight": 0.1, "text_weight": 0.1},
 )
-for name in ["sasrec", "bert4rec", "sasrecf", "fdsa", "nova-gate", *(f"maf-{k}" for k in ("sum-stream", "late-added"))]:
+COUNTED = ["sasrec", "bert4rec", "sasrecf", "fdsa", "nova-gate"]
+for name in COUNTED + [
+    f"maf-{kind}" for kind in ("sum-added", "sum-stream", "concat-added", "gate-stream", "late-added")
+]:
     MODELS[f"{name}-latest"] = (MODELS[name][0], MODELS[name][1] | {"positions_from": "latest"})
 # States may depend on later items: what hides the target is tested with the model itself.
 BOTH_WAYS = {"bert4rec", "bert4rec-latest"}

@@ -23,10 +23,11 @@ def make_maf(make):
 # --- with everything off it is SASRec ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("start", ["oldest", "latest"])
 @pytest.mark.parametrize("train", [False, True])
-def test_without_modalities_and_heads_it_is_sasrec(make_maf, make, as_sasrec, train, random_items):
-    maf = make_maf(modalities=(), position="added", **NO_WEIGHTS, dropout=0.5).train(train)
-    sasrec = make("sasrec", seed=1, dropout=0.5).train(train)
+def test_without_modalities_and_heads_it_is_sasrec(make_maf, make, as_sasrec, train, start, random_items):
+    maf = make_maf(modalities=(), position="added", positions_from=start, **NO_WEIGHTS, dropout=0.5).train(train)
+    sasrec = make("sasrec", seed=1, dropout=0.5, positions_from=start).train(train)
     sasrec.load_state_dict(as_sasrec(maf.state_dict()), strict=True)
     items, targets = random_items(0), random_items(1)
     found = []
