@@ -76,7 +76,9 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
     assert controls == {"popularity": "sasrec", "maf": "sasrec", "gru": "sasrec", "modality_dropout": "maf"}
     assert len(list((finished / "figures").glob("*.png"))) == 17
     trials = pd.read_csv(finished / "trials.csv")
-    assert trials.groupby("experiment").size().to_dict() == dict.fromkeys(neural, 2)
+    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2}  # of groups that are tuned
+    finalists = pd.read_csv(finished / "finalists.csv").groupby("experiment")["positions_from"].agg(list).to_dict()
+    assert finalists == dict.fromkeys(("sasrec", "maf"), ["oldest", "oldest", "latest"])
     [published] = pd.read_csv(finished / "published.csv").itertuples()
     values = results.query(
         "experiment == 'sasrec' and split == 'test' and protocol == 'full_unseen' and metric == 'hr'"
