@@ -763,9 +763,10 @@ def test_differences_are_what_a_variant_changes_of_its_control(settings):
 
 @pytest.fixture(scope="module")
 def replication():
-    """params.yaml, on the data set that has all groups but those of a tuned one."""
+    """params.yaml, all groups on one data set, but those of one that is tuned."""
     found = config.load(Path(__file__).parents[2] / "params.yaml")
-    return replace(found, datasets={"hm": found.datasets["hm"]})
+    groups = tuple(group for group in found.experiments if group not in ("baselines", "other_end"))
+    return replace(found, datasets={"hm": replace(found.datasets["hm"], groups=groups)})
 
 
 def runs_of(settings, shop):
