@@ -251,7 +251,7 @@ def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
             axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, capsize=3, label=label)
     axes.axvline(0, color=MUTED, linewidth=1)
     axes.set(xlabel=f"difference of {measure} (95 % interval, bootstrap over users and seeds)")
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # of the axes it would be cut beside long names
     return figure
 
 

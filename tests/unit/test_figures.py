@@ -59,6 +59,16 @@ def test_a_forest_marks_what_is_significant_in_its_group():
     assert whiskers == pytest.approx(table[["ci_low", "ci_high"]].to_numpy())
 
 
+def test_the_legend_of_a_forest_is_not_cut_beside_long_names():
+    rows = [("main", "an_experiment_with_a_long_name", "its_control_too", 0.1, 0.0, 0.2, p) for p in (0.01, 0.5)]
+    columns = ["group", "experiment", "baseline", "difference", "ci_low", "ci_high", "p_holm"]
+    figure = figures.forest(pd.DataFrame(rows, columns=columns), "NDCG@10 on test")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == 2 and figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
 def test_verdicts_stand_where_claim_and_data_set_meet_and_nothing_where_there_is_no_evidence():
     rows = [("a", "demo", "supported"), ("a", "shop", "inconclusive"), ("b", "shop", "not supported")]
     judged = pd.DataFrame(rows, columns=["statement", "dataset", "verdict"])

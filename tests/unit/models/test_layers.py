@@ -223,6 +223,31 @@ def test_a_block_is_attention_then_feed_forward_each_with_residual_and_norm_afte
     torch.testing.assert_close(block(x, [other])[0], expected)
 
 
+def test_a_block_of_one_stream_is_pytorchs_own_encoder_layer():
+    torch.manual_seed(0)
+    block = Block(stream_dims=[D], heads=H, dropout=0.0, fusion="sum", max_length=T)
+    reference = nn.TransformerEncoderLayer(D, H, 4 * D, dropout=0.0, activation="gelu", batch_first=True)
+    inner, _, outer = block.feed_forward
+    parts = [block.attention.query[0], block.attention.key[0], block.attention.value]
+    with torch.no_grad():
+        for norm in (block.attention_norm, block.feed_forward_norm):
+            norm.weight.normal_()
+            norm.bias.normal_()
+        reference.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    for theirs, ours in (
+        (reference.self_attn.out_proj, block.attention.out),
+        (reference.norm1, block.attention_norm),
+        (reference.linear1, inner),
+        (reference.linear2, outer),
+        (reference.norm2, block.feed_forward_norm),
+    ):
+        theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(B, T, D)
+    expected = reference(x, src_mask=~causal_mask(T, x.device), is_causal=True)
+    torch.testing.assert_close(block(x, [])[0], expected, rtol=1e-5, atol=1e-5)
+
+
 # --- small parts -------------------------------------------------------------------------------------------------
 
 

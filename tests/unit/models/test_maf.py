@@ -48,7 +48,7 @@ def test_they_begin_with_the_same_weights(make_maf, make, as_sasrec):
 # --- with the category stream alone it is DIF-SR -------------------------------------------------------------------
 
 
-def dif_sr(weights, fusion, items, features, present, layers=2, heads=2):
+def dif_sr(weights, fusion, items, features, present, latest=False, layers=2, heads=2):
     """States of DIF-SR (Xie et al. 2022, section 4.2) from MAF's weights, one sequence and one head at a time.
 
     Per layer and source R_s (ids, positions, attribute) S_s = R_s W_Q (R_s W_K)^T; the fused S / sqrt(d), masked,
@@ -75,6 +75,7 @@ def dif_sr(weights, fusion, items, features, present, layers=2, heads=2):
     states = []
     for sequence in items:
         time = len(sequence)
+        positions = weights["position.weight"][-time:] if latest else weights["position.weight"][:time]
         category = norm(linear(features[sequence], "encoders.category.project"), "encoders.category.norm")
         category[~present[sequence]] = weights["encoders.category.missing"]
         x = norm(weights["item.weight"][sequence], "norm")
@@ -83,7 +84,7 @@ def dif_sr(weights, fusion, items, features, present, layers=2, heads=2):
             moved = []
             for head in range(heads):
                 scores = []
-                for s, source in enumerate((x, weights["position.weight"][:time], category)):
+                for s, source in enumerate((x, positions, category)):
                     query = linear(source, f"{name}.query.{s}").chunk(heads, 1)[head]
                     key = linear(source, f"{name}.key.{s}").chunk(heads, 1)[head]
                     scores.append((query @ key.T).tril())
@@ -108,6 +109,29 @@ def test_with_the_category_stream_alone_it_is_dif_sr(make, fusion, random_items)
     assert present[items].any() and (~present[items]).any()
     expected = dif_sr(model.state_dict(), fusion, items, features, present)
     torch.testing.assert_close(model(items), expected, rtol=0, atol=1e-5)
+
+
+def test_with_the_category_stream_alone_it_is_dif_sr_from_the_latest_item_too(make, random_items):
+    model = make("maf-sum-stream", modalities=("category",), positions_from="latest")
+    items = random_items(0, (5, LONGEST - 3))  # shorter than can be: else the two ends count alike
+    expected = dif_sr(model.state_dict(), "sum", items, *model._features("category"), latest=True)
+    torch.testing.assert_close(model(items), expected, rtol=0, atol=1e-5)
+
+
+def test_with_the_category_head_alone_its_loss_is_dif_srs(make, random_items):
+    """The next item's cross-entropy + weight x binary cross-entropy of its categories (section 4.3)."""
+    model = make("maf-sum-stream", modalities=("category",), **(NO_WEIGHTS | {"category_weight": 0.7}))
+    items, targets = random_items(0), random_items(1)
+    features, present = model._features("category")
+    states = dif_sr(model.state_dict(), "sum", items, features, present).flatten(0, 1)
+    following = targets.flatten()
+    logits = states @ model.item.weight[1:].T
+    having = present[following]
+    assert having.any() and not having.all()
+    attributes = F.linear(states, model.heads["category"].weight, model.heads["category"].bias).sigmoid()
+    expected = F.cross_entropy(logits, following - 1)
+    expected += 0.7 * F.binary_cross_entropy(attributes[having], features[following][having])
+    torch.testing.assert_close(model.loss(items, targets, softmax)["total"], expected, rtol=1e-5, atol=1e-5)
 
 
 # --- fast and explicit -------------------------------------------------------------------------------------------
