@@ -17,9 +17,10 @@ setup: .venv/complete ## the environment, in .venv
 demo: setup ## the generated shop and its negative control, from nothing to result tables and probes
 	dvc repro results@demo results@demo_null probe@demo probe@demo_null
 
-replicate: setup ## every data set whose raw files this machine has or can make
+replicate: setup ## every data set whose raw files this machine has or can make, then the verdicts
 	set -o pipefail; names=$$(python -m mmrec.sources available | paste -sd "|") \
-		&& dvc repro $$(dvc stage list --name-only | grep -E "^(results|probe|probe_training|published)@($$names)$$")
+		&& dvc repro $$(dvc stage list --name-only | grep -E "^(results|probe|probe_training|published)@($$names)$$") \
+		&& dvc repro --single-item claims
 
 test: setup lint ## unit, integration and notebook tests
 	pytest --numprocesses 2 --dist loadfile

@@ -7,6 +7,7 @@ change of code, data or settings asks for a new one. To have all runs made anew,
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from mmrec.config import Experiment
 from mmrec.files import atomic
 
+DETERMINING = ("model", "options", "training")  # in a run's key, what its experiment decides
 TEXTS = ("curve.csv", "run.json")  # kept word for word; run.json is written last, for it says that a run is finished
 
 
@@ -48,6 +50,48 @@ def about(file: Path) -> dict:
     return json.loads(pq.read_schema(file).metadata[b"run.json"])
 
 
+def ranks(folder: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Per-user ranks of the archived runs of experiments.
+
+    Returns:
+        group, experiment, seed, split, user, a rank for each protocol.
+
+    Raises:
+        FileNotFoundError: a run is not archived. ValueError: it is twice, as older code made it, too.
+    """
+    files = _files(folder, experiments)
+    tables = []
+    for experiment in experiments:
+        for seed in seeds:
+            of = files.get((_determined(experiment.determines), seed), [])
+            if not of:
+                raise FileNotFoundError(
+                    f"no run of {experiment.name!r} with seed {seed} in {folder}: say `archived: true` of the data set "
+                    "in params.yaml and run notebooks 3 and 4"
+                )
+            if len(of) > 1:
+                raise ValueError(f"{', '.join(file.name for file in of)} in {folder} are one run: delete older code's")
+            table = pd.read_parquet(of[0]).astype({"split": "str"})
+            tables.append(table.assign(group=experiment.group, experiment=experiment.name, seed=seed))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _determined(key: dict[str, Any]) -> str:
+    """What of a run's key (or of `Experiment.determines`) is its experiment's."""
+    return json.dumps({name: key[name] for name in DETERMINING}, sort_keys=True)
+
+
+def _files(folder: Path, experiments: list[Experiment]) -> dict[tuple[str, int], list[Path]]:
+    """The files of each experiment and seed, by `_determined` and seed, in the order of their names."""
+    wanted = {_determined(experiment.determines) for experiment in experiments}
+    found: dict[tuple[str, int], list[Path]] = {}
+    for file in sorted(folder.glob("*.parquet")):
+        key = about(file)["key"]
+        if (determined := _determined(key)) in wanted:
+            found.setdefault((determined, key["seed"]), []).append(file)
+    return found
+
+
 def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
     """What the archived runs of experiments took, by group and device.
 
@@ -58,13 +102,9 @@ def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
     """
     groups = {}
     for experiment in experiments:
-        groups.setdefault(json.dumps(experiment.determines, sort_keys=True), experiment.group)
-    found = {}  # one of each experiment and seed: the folder may hold the same runs as older code made them
-    for file in sorted(folder.glob("*.parquet")):
-        run = about(file)
-        determined = json.dumps({name: run["key"][name] for name in ("model", "options", "training")}, sort_keys=True)
-        if determined in groups:
-            found[determined, run["key"]["seed"]] = run
+        groups.setdefault(_determined(experiment.determines), experiment.group)
+    # One of each experiment and seed: the folder may hold the same runs as older code made them.
+    found = {key: about(files[-1]) for key, files in _files(folder, experiments).items()}
     rows = [
         (groups[determined], run["device"], run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9)
         for (determined, _), run in found.items()

@@ -5,7 +5,7 @@ verdict, or None where there is nothing to judge by. Unless a kind's rule says o
 
 supported        the claimed effect is there: its 95 % interval lies on the claimed side of 0, and, where several things
                  are compared, so says the p-value after Holm's correction (below 0.05)
-not supported    an effect worth having is excluded: the interval ends before 5 % of what it is compared with
+not supported    an effect worth having is excluded: the interval ends at 5 % of what it is compared with, or before
 inconclusive     neither
 """
 
@@ -29,9 +29,12 @@ Judged = tuple[str, Verdict] | None  # evidence as a sentence, and the verdict; 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Compared:
-    """An experiment is better (or worse) than its control: NDCG@10 on test, from comparisons.csv."""
+    """An experiment is better (or worse) than another: NDCG@10 on test.
 
-    table: Literal["comparisons"]
+    From comparisons.csv, where the other is its control, or from baselines.csv, where it is MAF.
+    """
+
+    table: Literal["comparisons", "baselines"]
     experiment: Name
     against: Name
     claimed: Literal["better", "worse"] = "better"
@@ -47,7 +50,7 @@ class Compared:
 
     def judge(self, reports: Path) -> Judged:
         measure = {"protocol": self.protocol, "metric": "ndcg", "k": 10}
-        of = _rows(reports, "comparisons", experiment=self.experiment, baseline=self.against, **measure)
+        of = _rows(reports, self.table, experiment=self.experiment, baseline=self.against, **measure)
         base = _rows(reports, "results", experiment=self.against, split="test", **measure)
         if of.empty or base.empty:
             return None
@@ -212,7 +215,8 @@ class Conflicting:
 def _verdict(low: float, high: float, worth: float, certain: bool) -> Verdict:
     if low > 0 and certain:
         return "supported"
-    return "not supported" if high < worth else "inconclusive"
+    # At most: where the other gains nothing at all, nothing more excludes any gain.
+    return "not supported" if high <= worth else "inconclusive"
 
 
 def _rows(reports: Path, name: str, **wanted: Any) -> pd.DataFrame:

@@ -4,6 +4,10 @@ Item ids, positions, images, texts and categories each attend on their own; the 
 move values of the id stream alone (the reading of DIF-SR, Xie et al. 2022). Heads predict the next item and its image
 feature, text feature and categories; total = id + w_image image + w_text text + w_category category.
 
+In each layer softmax(f(Q_1 K_1^T, .., Q_S K_S^T) / sqrt(d)) V under a causal mask, with Q_s = R_s W_Q^s and
+K_s = R_s W_K^s of every stream R_s, V = R_id W_V, and f a sum, a linear map of the score rows side by side or a gate
+(DIF-SR, section 4.2; `layers.ScoreFusion`).
+
 Every choice that the abstract leaves open, and every control, is a setting; the defaults are the paper's way.
 """
 

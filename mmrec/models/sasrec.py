@@ -1,5 +1,9 @@
 """SASRec (Kang and McAuley, ICDM 2018): causal self-attention over item ids and positions.
 
+X = item embeddings + positions; in each layer softmax(X W_Q (X W_K)^T / sqrt(d)) X W_V under a causal mask, then a
+feed-forward network at each position (section III-B); an item's score is the product of the last state and the item's
+embedding (section III-D). Norms, activation and widths are those of the shared block, see `layers.Block`.
+
 Trained with cross-entropy over the whole catalogue, rather than with the original one negative, it overtakes its
 successors (arXiv 2309.07602).
 """

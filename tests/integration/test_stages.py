@@ -32,7 +32,9 @@ def project(tmp_path_factory):
     params = yaml.load(ROOT / "params.yaml")
     demo = params["datasets"].pop("demo")
     params["datasets"] = {"mine": demo | {"source": {"kind": "folder"}, "title": "a small shop of my own"}}
-    params["datasets"]["mine"].update(user_core=3, item_core=2, groups=["main", "more", "probes"], seeds=[0, 1])
+    params["datasets"]["mine"].update(
+        user_core=3, item_core=2, groups=["main", "more", "probes"], seeds=[0, 1], archived=True
+    )
     gru = {"model": "gru4rec", "control": "sasrec", "options": {"dim": 32, "hidden": 64}}
     params["experiments"]["more"] = {"gru": gru}
     params["tuning"].update(trials=2, training={"epochs": 1}, slow={})
@@ -74,7 +76,7 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
     assert len(comparisons) == 4 * 3 * 7
     controls = comparisons.drop_duplicates("experiment").set_index("experiment")["baseline"].to_dict()
     assert controls == {"popularity": "sasrec", "maf": "sasrec", "gru": "sasrec", "modality_dropout": "maf"}
-    assert len(list((finished / "figures").glob("*.png"))) == 17
+    assert len(list((finished / "figures").glob("*.png"))) == 18
     trials = pd.read_csv(finished / "trials.csv")
     assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2}  # of groups that are tuned
     finalists = pd.read_csv(finished / "finalists.csv").groupby("experiment")["positions_from"].agg(list).to_dict()
@@ -84,6 +86,13 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
         "experiment == 'sasrec' and split == 'test' and protocol == 'full_unseen' and metric == 'hr'"
     )
     assert published.ours == pytest.approx(values[values["k"] == 10]["value"].mean())
+    against = pd.read_csv(finished / "baselines.csv")
+    assert set(against["experiment"]) == {"popularity", "sasrec", "gru"} and set(against["baseline"]) == {"maf"}
+    turned, own = (
+        table[table["experiment"] == name]["difference"].to_numpy()
+        for table, name in ((against, "sasrec"), (comparisons, "maf"))
+    )
+    assert turned == pytest.approx(-own, abs=1e-12)
 
 
 @pytest.mark.slow
@@ -120,6 +129,7 @@ def test_progress_goes_to_the_terminal_and_not_into_the_notebook(project, finish
 
 @pytest.mark.slow
 def test_a_second_run_writes_the_same_bytes(project, finished):
+    shutil.rmtree(finished / "runs")
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     results = {path: path.read_bytes() for path in (project / "data" / "results").rglob("*") if path.is_file()}
     shutil.rmtree(project / ".runs")  # nothing is taken from the store

@@ -114,6 +114,34 @@ def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tm
     assert set(both["device"]) == {made[old]["device"], "a GPU"}
 
 
+def test_ranks_are_those_of_the_runs_that_are_asked_for(run, choose, tmp_path):
+    archived = tmp_path / "archived"
+    made = {(name, seed): run(name, "here", seed=seed) for name in ("sasrec", "maf") for seed in (0, 1)}
+    twin = replace(choose("sasrec"), name="twin", group="later")  # the same run under another name
+    table = archive.ranks(archived, [choose("maf"), twin], (0, 1))
+    assert list(table.groupby(["group", "experiment", "seed"]).groups) == [
+        ("later", "twin", 0),
+        ("later", "twin", 1),
+        ("main", "maf", 0),
+        ("main", "maf", 1),
+    ]
+    for (name, seed), part in table.groupby(["experiment", "seed"]):
+        expected = pd.read_parquet(made[{"twin": "sasrec"}.get(name, name), seed] / "ranks.parquet")
+        found = part[expected.columns].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_ranks_are_not_taken_from_fewer_runs_or_from_either_of_two(run, choose, tmp_path):
+    archived = tmp_path / "archived"
+    run("sasrec", "here")
+    with pytest.raises(FileNotFoundError, match="'sasrec' with seed 1 .*archived: true"):
+        archive.ranks(archived, [choose("sasrec")], (0, 1))
+    (file,) = archived.iterdir()
+    (archived / "0000000000000000.parquet").write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=f"0000000000000000.parquet, {file.name} .* are one run"):
+        archive.ranks(archived, [choose("sasrec")], (0,))
+
+
 def test_numbers_take_no_more_bytes_than_they_need_and_come_back_as_they_were(tmp_path):
     users = range(70_000)
     ranks = pd.DataFrame({"user": users, "full_all": [user % 300 + 1 for user in users], "split": "test"})

@@ -43,6 +43,21 @@ def test_a_comparison_is_judged_by_its_interval(tmp_path, low, high, p_holm, bet
     assert asked(**BETTER, claimed="worse").judge(tmp_path)[1] == worse
 
 
+def test_where_the_other_gains_nothing_no_gain_at_all_excludes_one(tmp_path):
+    write_comparison(tmp_path, 0.0, 0.0, 1.0, base=0.0)
+    assert asked(**BETTER).judge(tmp_path)[1] == "not supported"
+    write_comparison(tmp_path, 0.0, 0.001, 1.0, base=0.0)
+    assert asked(**BETTER).judge(tmp_path)[1] == "inconclusive"
+
+
+def test_a_comparison_with_maf_is_in_a_table_of_its_own(tmp_path):
+    write_comparison(tmp_path, -0.02, -0.001, 0.01)
+    turned = asked(**(BETTER | {"table": "baselines"}), claimed="worse")
+    assert turned.judge(tmp_path) is None
+    (tmp_path / "comparisons.csv").rename(tmp_path / "baselines.csv")
+    assert turned.judge(tmp_path)[1] == "supported" and asked(**BETTER).judge(tmp_path) is None
+
+
 def test_what_is_worth_having_is_measured_by_what_it_is_compared_with(tmp_path):
     write_comparison(tmp_path, -0.001, 0.004, 0.9, base=0.1)
     assert asked(**BETTER).judge(tmp_path)[1] == "not supported"
