@@ -344,7 +344,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     threads: Count  # of training; small products gain little from more
     encoder_threads: Count  # of feature extraction, whose products are large
-    instruction_set: InstructionSet  # portable: the same bits on every x86-64 processor since 2013
+    instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
