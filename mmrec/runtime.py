@@ -3,8 +3,8 @@
 `python -m mmrec.runtime COMMAND` starts any command, Jupyter say, with the arithmetic of the pipeline.
 
 The last bits of a float depend on the order of additions, which depends on the width of vector instructions and on
-the number of threads. Both are fixed, so that machines agree as far as libraries let them: features came out the same on
-all so far, trained weights on all of one kind of processor, and in all but the last bits on another.
+the number of threads. Both are fixed, so that machines agree as far as libraries let them: features came out the same
+on all so far, trained weights on all of one kind of processor, and in all but the last bits on another.
 """
 
 import os
