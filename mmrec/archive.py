@@ -35,14 +35,18 @@ def unpack(file: Path, run: Path) -> None:
     """Make a run's folder of its file."""
     table = pq.read_table(file)
     texts = {name.decode(): text.decode() for name, text in table.schema.metadata.items()}
-    ranks = table.to_pandas().astype({"split": "str"})
-    numbers = ranks.select_dtypes("integer").columns
     with atomic(run / "ranks.parquet") as path:
-        ranks.astype(dict.fromkeys(numbers, np.int64)).to_parquet(path, index=False)
+        _wide(table.to_pandas()).to_parquet(path, index=False)
     for name in TEXTS:
         if name in texts:
             with atomic(run / name) as path:
                 path.write_text(texts[name])
+
+
+def _wide(ranks: pd.DataFrame) -> pd.DataFrame:
+    """As they were before they were packed: NumPy computes with small integers in half precision."""
+    numbers = ranks.select_dtypes("integer").columns
+    return ranks.astype({"split": "str"} | dict.fromkeys(numbers, np.int64))
 
 
 def about(file: Path) -> dict:
@@ -71,7 +75,7 @@ def ranks(folder: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -
                 )
             if len(of) > 1:
                 raise ValueError(f"{', '.join(file.name for file in of)} in {folder} are one run: delete older code's")
-            table = pd.read_parquet(of[0]).astype({"split": "str"})
+            table = _wide(pd.read_parquet(of[0]))
             tables.append(table.assign(group=experiment.group, experiment=experiment.name, seed=seed))
     return pd.concat(tables, ignore_index=True)
 
