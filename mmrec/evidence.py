@@ -5,7 +5,7 @@ verdict, or None where there is nothing to judge by. Unless a kind's rule says o
 
 supported        the claimed effect is there: its 95 % interval lies on the claimed side of 0, and, where several things
                  are compared, so says the p-value after Holm's correction (below 0.05)
-not supported    an effect worth having is excluded: the interval ends at 5 % of what it is compared with, or before
+not supported    an effect worth having is excluded: the interval ends before 5 % of what it is compared with
 inconclusive     neither
 """
 
@@ -215,8 +215,8 @@ class Conflicting:
 def _verdict(low: float, high: float, worth: float, certain: bool) -> Verdict:
     if low > 0 and certain:
         return "supported"
-    # At most: where the other gains nothing at all, nothing more excludes any gain.
-    return "not supported" if high <= worth else "inconclusive"
+    # Where neither ever gains, the interval is 0 to 0 and excludes nothing: so few answers say nothing of the next.
+    return "not supported" if high < worth else "inconclusive"
 
 
 def _rows(reports: Path, name: str, **wanted: Any) -> pd.DataFrame:
