@@ -59,8 +59,8 @@ class Compared:
         low, high = sorted((sign * row.ci_low, sign * row.ci_high))
         worth = WORTH_HAVING * base["value"].mean()
         return (
-            f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}], p (Holm) {row.p_holm:.4f}, "
-            f"{row.users} users, {row.seeds} seeds",
+            f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}], {row.effect:+.3f} deviations of users, "
+            f"p (Holm) {row.p_holm:.4f}, {row.users} users, {row.seeds} seeds",
             _verdict(low, high, worth, row.p_holm < LEVEL),
         )
 
@@ -153,28 +153,80 @@ class Mended:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Weighed:
+    """Attention's shares rank modalities as their absence does: from shares.csv and robustness.csv."""
+
+    table: Literal["shares"]
+
+    @property
+    def rule(self) -> str:
+        return (
+            "of all modalities, that with the largest share of the variance of fused scores (mean over layers; all "
+            "seeds agree which) costs most when it is missing from all items at test time: its loss of NDCG@10 is "
+            f"certain (paired 95 % interval above 0, p (Holm, over the modalities and all at once) < {LEVEL}) and no "
+            f"other modality's is larger; not supported: a loss of {WORTH_HAVING:.0%} is excluded, or another's "
+            "interval lies above it"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        shares = _rows(reports, "shares")
+        missing = _rows(reports, "robustness", kind="missing", level=1)
+        if shares.empty or missing.empty:
+            return None
+        losses = missing[missing["modality"] != "all"].set_index("modality")
+        share = shares.groupby("stream")["share"].mean()[losses.index]  # ids and positions have shares, too
+        if len(share) < 2:
+            return None
+        first = losses.loc[share.idxmax()]
+        others = losses.drop(share.idxmax())
+        evidence = "; ".join(
+            f"{name} has {share[name]:.0%}, its absence costs {row.loss:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}], "
+            f"p (Holm) {row.p_holm:.4f}"
+            for name, row in losses.loc[share.sort_values(ascending=False).index].iterrows()
+        )
+        leaders = shares[shares["stream"].isin(losses.index)].groupby(["seed", "stream"])["share"].mean().unstack()
+        verdict = _verdict(
+            first["ci_low"],
+            first["ci_high"],
+            WORTH_HAVING * (first["ndcg_10"] + first["loss"]),
+            first["p_holm"] < LEVEL,
+        )
+        if leaders.idxmax(axis=1).nunique() > 1:
+            verdict = "inconclusive"
+        elif (others["ci_low"] > first["ci_high"]).any():
+            verdict = "not supported"
+        elif verdict == "supported" and (others["loss"] > first["loss"]).any():
+            verdict = "inconclusive"
+        return f"{evidence}; {first['users']} users, {first['seeds']} seeds", verdict
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Among:
     """MAF is better than SASRec among part of the users, in NDCG@10 on test: from slices.csv."""
 
     table: Literal["slices"]
     slice: str
-    label: str
+    label: str  # or "lowest": of the parts above 0, which other data sets cut elsewhere
 
     @property
     def rule(self) -> str:
+        part = f"{self.slice} {self.label}" + " (above 0)" * (self.label == "lowest")
         return (
-            f"among users with {self.slice} {self.label}, NDCG@10 of maf is better than that of sasrec: "
+            f"among users with {part}, NDCG@10 of maf is better than that of sasrec: "
             f"the paired 95 % interval lies above 0 and p (Holm, over the parts of {self.slice}) < {LEVEL}; "
             f"not supported: a gain of {WORTH_HAVING:.0%} is excluded"
         )
 
     def judge(self, reports: Path) -> Judged:
         parts = _rows(reports, "slices", slice=self.slice, experiment="maf")
-        if parts.empty or self.label not in set(parts["label"]):
+        if parts.empty:
             return None
-        (row,) = parts.assign(p_holm=holm(parts["p_value"])).query("label == @self.label").itertuples()
+        label = next(iter(parts["label"][parts["label"] != "0"]), "") if self.label == "lowest" else self.label
+        if label not in set(parts["label"]):
+            return None
+        (row,) = parts.assign(p_holm=holm(parts["p_value"])).query("label == @label").itertuples()
         evidence = (
-            f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}] to {row.baseline:.4f}, p (Holm) "
+            f"{label}: {row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}] to {row.baseline:.4f}, p (Holm) "
             f"{row.p_holm:.4f}, {row.users} users"
         )
         return evidence, _verdict(row.ci_low, row.ci_high, WORTH_HAVING * row.baseline, row.p_holm < LEVEL)
@@ -228,4 +280,6 @@ def _rows(reports: Path, name: str, **wanted: Any) -> pd.DataFrame:
     return table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 
-Evidence = Annotated[Compared | Attended | Disturbed | Mended | Among | Conflicting, Field(discriminator="table")]
+Evidence = Annotated[
+    Compared | Attended | Disturbed | Mended | Weighed | Among | Conflicting, Field(discriminator="table")
+]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from PIL import Image
 
 THUMBNAIL = 96  # pixels; what may be shown of pictures that may not be redistributed
@@ -32,8 +33,9 @@ plt.rcParams |= {
 
 
 def show(figure: Figure, path: Path) -> None:
-    """Keep a figure as PNG and show it in the notebook."""
+    """Keep a figure as PNG, with the name of what it is of (the folder above figures/), and show it in the notebook."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.supxlabel(path.parents[1].name, x=0.995, ha="right", fontsize=8, color=MUTED)
     figure.savefig(path, metadata={"Software": None})  # without the library's version in the bytes
     plt.show()
 
@@ -41,12 +43,21 @@ def show(figure: Figure, path: Path) -> None:
 def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
     """How long users' sequences are (U,), and how often items were chosen (V,)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
-    left.hist(lengths, bins=np.arange(lengths.min(), np.quantile(lengths, 0.99) + 2) - 0.5, color=PALETTE[1])
+    longest = np.quantile(lengths, 0.99)
+    wide = max(1, int(longest - lengths.min()) // 60)  # else a comb
+    left.hist(lengths, bins=np.arange(lengths.min(), longest + 1 + wide, wide) - 0.5, color=PALETTE[1])
     left.axvline(np.median(lengths), color=ACCENT, label=f"median {np.median(lengths):.0f}")
-    left.set(xlabel="interactions of a user (99 % of users)", ylabel="users", title="Sequence length")
+    left.set(
+        xlabel="interactions of a user (99 % of users)",
+        ylabel="users" if wide == 1 else f"users ({wide} lengths a bar)",
+        title="Sequence length",
+    )
     left.legend(frameon=False)
     right.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=PALETTE[1])
-    right.set(xlabel="item, most chosen first", ylabel="interactions", title="Popularity")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter(NullFormatter())
+    right.set(xlabel="rank of the item (1: most chosen)", ylabel="interactions", title="Popularity")
     return figure
 
 
@@ -55,7 +66,7 @@ def presence(shares: dict[str, float]) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(shares)))
     bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=PALETTE[1])
     axes.bar_label(bars, fmt="%.1f %%", padding=3)
-    axes.set(xlim=(0, 112), xlabel="share of items that have it (%)", title="Modalities")
+    axes.set(xlim=(0, 112), xlabel="items that have the modality (%)", title="What is known of the items")
     axes.invert_yaxis()
     return figure
 
@@ -95,7 +106,7 @@ def consecutive_similarity(table: pd.DataFrame) -> Figure:
     Args:
         table: modality, consecutive, chance, chance_low, chance_high.
     """
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.45 * len(table)))
+    figure, axes = plt.subplots(figsize=(8, 1.5 + 0.45 * len(table)))
     place = np.arange(len(table))
     spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
     axes.errorbar(
@@ -105,13 +116,13 @@ def consecutive_similarity(table: pd.DataFrame) -> Figure:
         fmt="o",
         color=MUTED,
         capsize=3,
-        label="paired at random (95 % of pairings)",
+        label="paired at random (dot: mean, whisker: 95 % of pairings)",
     )
-    axes.plot(table["consecutive"], place, "o", color=ACCENT, label="consecutive choices")
+    axes.plot(table["consecutive"], place, "o", color=ACCENT, markersize=4, zorder=3, label="consecutive choices")
     axes.set_yticks(place, table["modality"])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set(xlabel="mean cosine of standardised features", title="Do consecutive choices resemble each other?")
-    axes.legend(frameon=False, loc="best")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)
     return figure
 
 
@@ -131,8 +142,8 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
             right.plot(run["epoch"], run["valid_ndcg_10"], color=color, linewidth=1, alpha=0.7, label=label)
             best = run.loc[run["valid_ndcg_10"].idxmax()]
             right.plot(best["epoch"], best["valid_ndcg_10"], "o", color=color, markersize=4)
-    left.set(xlabel="epoch", ylabel="loss of the next item (nats)", title="Training")
-    right.set(xlabel="epoch", ylabel="NDCG@10", title="Validation (dot: best epoch)")
+    left.set(xlabel="epoch", ylabel="loss of the next item (nats)", title="Training (a line: a seed)")
+    right.set(xlabel="epoch", ylabel="NDCG@10 on validation", title="Validation (dot: best epoch)")
     left.legend(frameon=False)
     return figure
 
@@ -185,9 +196,16 @@ def _grouped(axes: Axes, groups: pd.Series, names: pd.Series) -> np.ndarray:
     return place
 
 
+def _ruled(axes: Axes) -> None:
+    """Lines and numbers at the top too, so that the rows of a tall figure can be read off."""
+    axes.grid(axis="x", color=MUTED, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.tick_params(top=True, labeltop=True)
+
+
 def _tall(groups: pd.Series) -> tuple[float, float]:
     """Inches of a figure with a line a row and one for each group."""
-    return 8, 1 + 0.3 * (len(groups) + (groups != groups.shift()).sum())
+    return 8, 1.4 + 0.3 * (len(groups) + (groups != groups.shift()).sum())
 
 
 def results_bars(table: pd.DataFrame, measure: str) -> Figure:
@@ -203,8 +221,9 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
     errors = np.nan_to_num(np.vstack([table["mean"] - table["low"], table["high"] - table["mean"]]))
     axes.barh(place, table["mean"], xerr=errors, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
     for y, values in zip(place, table["values"], strict=True):
-        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=3)
-    axes.set(xlabel=f"{measure} (bar: mean, whisker: 95 % interval over seeds, dot: a seed)")
+        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=3, alpha=0.6)
+    _ruled(axes)
+    axes.set(xlabel=f"{measure}\n(bar: mean, dot: a seed, whisker: 95 % interval of the mean over seeds)")
     return figure
 
 
@@ -222,12 +241,15 @@ def ratios(table: pd.DataFrame) -> Figure:
     ratio, low, high = (table[name] / table["published"] for name in ("ours", "ci_low", "ci_high"))
     errors = np.nan_to_num(np.vstack([ratio - low, high - ratio]))
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
+    axes.axvline(1, color=MUTED, linewidth=1)
     axes.errorbar(ratio, place, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xscale("log")
-    axes.set(xlabel="ours / published, log scale\n(whisker: 95 % interval over seeds; band: 0.95 to 1.05)")
+    axes.set(xlabel="ours / published, log scale\n(whisker: 95 % interval over our seeds;\nband: 0.95 to 1.05)")
+    axes.xaxis.set_major_locator(FixedLocator([0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3]))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    _ruled(axes)
     return figure
 
 
@@ -242,15 +264,19 @@ def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
     figure, axes = plt.subplots(figsize=_tall(table["group"]))
     place = _grouped(axes, table["group"], table["experiment"] + " - " + table["baseline"])
     errors = np.vstack([table["difference"] - table["ci_low"], table["ci_high"] - table["difference"]])
+    family = "within a group" if table["group"].nunique() > 1 else "over all rows"
     for chosen, color, label in (
-        (table["p_holm"] < 0.05, ACCENT, "p (Holm, within a group) < 0.05"),
-        (table["p_holm"] >= 0.05, MUTED, "p (Holm, within a group) at least 0.05"),
+        (table["p_holm"] < 0.05, ACCENT, f"p (Holm, {family}) < 0.05"),
+        (table["p_holm"] >= 0.05, MUTED, f"p (Holm, {family}) at least 0.05"),
     ):
-        if chosen.any():
-            x, xerr = table["difference"][chosen], errors[:, chosen]
-            axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, capsize=3, label=label)
+        x, xerr = table["difference"][chosen], errors[:, chosen]
+        axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, capsize=3, label=label)
     axes.axvline(0, color=MUTED, linewidth=1)
-    axes.set(xlabel=f"difference of {measure} (95 % interval, bootstrap over users and seeds)")
+    _ruled(axes)
+    axes.set(
+        xlabel=f"difference of {measure}; right of 0: the first named is better\n"
+        "(whisker: 95 % interval, users and seeds, not corrected)"
+    )
     figure.legend(frameon=False, loc="outside upper right", ncols=2)  # of the axes it would be cut beside long names
     return figure
 
@@ -263,20 +289,27 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
             fusion; T item labels, oldest first).
         streams: S names.
     """
-    figure, grid = plt.subplots(len(users), 2, figsize=(9.5, 3.6 * len(users)), squeeze=False)
-    for (left, right), (weights, scores, labels) in zip(grid, users, strict=True):
+    figure, grid = plt.subplots(len(users), 2, figsize=(8, 3.2 * len(users)), squeeze=False)
+    for number, ((left, right), (weights, scores, labels)) in enumerate(zip(grid, users, strict=True), 1):
         shown = np.where(np.tri(len(weights), dtype=bool), weights, np.nan)
         image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
-        left.set_yticks(range(len(labels)), labels, fontsize=7)
-        left.set_title("attention of an item (row) to itself and earlier ones", fontsize=9)
-        figure.colorbar(image, ax=left, label="weight", shrink=0.8)
+        left.set_facecolor("#e5e7eb")  # what is later is masked, which is not a weight of 0
+        left.set_yticks(
+            range(len(labels)), [textwrap.shorten(label, 24, placeholder="…") for label in labels], fontsize=7
+        )
+        left.set_title("weights of the last layer, mean of heads", fontsize=9)
+        left.set_ylabel(f"user {number}: item that attends", fontsize=8)
+        figure.colorbar(image, ax=left, label="weight (a row adds up to 1)", shrink=0.8)
         bound = np.abs(scores).max() or 1
         image = right.imshow(scores, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
         right.set_yticks(range(len(streams)), streams)
-        right.set_title("scores by stream at the last item", fontsize=9)
-        figure.colorbar(image, ax=right, label="score before softmax", shrink=0.8)
+        right.set_ylabel("stream", fontsize=8)
+        right.set_title("scores at the last item before fusion", fontsize=9)
+        figure.colorbar(image, ax=right, label="score (scale of this user)", shrink=0.8)
+        step = -(-len(labels) // 10)  # numbers side by side, not one over the other
         for axes in (left, right):
-            axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=7)
+            axes.set_xticks(range(0, len(labels), step), range(1, len(labels) + 1, step), fontsize=7)
+            axes.set_xlabel("item attended to (number as on the left)", fontsize=8)
     return figure
 
 
@@ -292,15 +325,22 @@ def verdicts(judged: pd.DataFrame) -> Figure:
     wide = judged.pivot(index="statement", columns="dataset", values="verdict")
     wide = wide.loc[judged["statement"].unique(), judged["dataset"].unique()]
     height, width = wide.shape
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.3 * height))
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.38 * height))
     for name, (colour, marker) in VERDICTS.items():
         row, column = np.nonzero(wide.to_numpy() == name)
         axes.scatter(column, row, s=80, marker=marker, color=colour, label=name)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.4, -0.6), xlabel="data set", ylabel="claim")
+    axes.set(
+        xlim=(-0.5, width - 0.5),
+        ylim=(height - 0.4, -0.6),
+        xlabel="data set (blank: not asked there;\nleft of the line: generated, no evidence)",
+    )
     axes.set_xticks(range(width), [name.replace("_", "\n") for name in wide.columns], fontsize=8)
     axes.set_yticks(range(height), [textwrap.fill(text, 66) for text in wide.index], fontsize=8)
     axes.tick_params(top=True, labeltop=True)
     axes.spines[:].set_visible(False)
+    axes.set_axisbelow(True)
     axes.grid(axis="y", color=MUTED, alpha=0.25)
+    generated = sum(name.startswith("demo") for name in wide.columns)
+    axes.axvline(generated - 0.5, color=INK, linewidth=1)
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -151,7 +151,7 @@ def user_slices(sequences: Sequences, parts: int = 3) -> dict[str, pd.Series]:
 def _cut(values: np.ndarray, users: np.ndarray, parts: int) -> pd.Series:
     known = np.sort(values[values > 0])
     ends = sorted({int(known[-(-len(known) * part // parts) - 1]) for part in range(1, parts + 1)})
-    begins = [1, *(end + 1 for end in ends[:-1])]
+    begins = [int(known[0]), *(end + 1 for end in ends[:-1])]
     names = [f"{begin}" if begin == end else f"{begin} to {end}" for begin, end in zip(begins, ends, strict=True)]
     place = np.where(values > 0, 1 + np.searchsorted(ends, values), 0)
     return pd.Series(pd.Categorical.from_codes(place, ["0", *names], ordered=True), index=users)

@@ -19,7 +19,7 @@ def test_what_has_no_evidence_has_no_row(tmp_path):
     (tmp_path / "shop").mkdir()
     measured = {"protocol": "full_unseen", "metric": "ndcg", "k": 10}
     row = measured | {"experiment": "maf", "baseline": "sasrec", "difference": 0.015, "ci_low": 0.01, "ci_high": 0.02}
-    row |= {"p_holm": 0.001, "users": 9, "seeds": 5}
+    row |= {"effect": 0.1, "p_holm": 0.001, "users": 9, "seeds": 5}
     pd.DataFrame([row]).to_csv(tmp_path / "shop" / "comparisons.csv", index=False)
     base = measured | {"experiment": "sasrec", "split": "test", "value": 0.1}
     pd.DataFrame([base]).to_csv(tmp_path / "shop" / "results.csv", index=False)

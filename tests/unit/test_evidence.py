@@ -17,6 +17,7 @@ def asked(**settings):
 def write_comparison(folder, low, high, p_holm, base=0.1):
     row = {"experiment": "maf", "baseline": "sasrec", "protocol": "full_unseen", "metric": "ndcg", "k": 10}
     row |= {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "p_holm": p_holm, "users": 9, "seeds": 5}
+    row["effect"] = 0.25
     decoys = [row | {"k": 5, "ci_low": 1.0}, row | {"protocol": "full_all", "ci_low": 1.0}, row | {"baseline": "other"}]
     pd.DataFrame([*decoys, row]).to_csv(folder / "comparisons.csv", index=False)
     value = {"experiment": "sasrec", "split": "test", "protocol": "full_unseen", "metric": "ndcg", "k": 10}
@@ -39,7 +40,7 @@ def test_a_comparison_is_judged_by_its_interval(tmp_path, low, high, p_holm, bet
     write_comparison(tmp_path, low, high, p_holm)
     said, verdict = asked(**BETTER).judge(tmp_path)
     assert verdict == better
-    assert f"[{low:+.4f}, {high:+.4f}]" in said and "9 users, 5 seeds" in said
+    assert f"[{low:+.4f}, {high:+.4f}]" in said and "+0.250 deviations of users" in said and "9 users, 5 seeds" in said
     assert asked(**BETTER, claimed="worse").judge(tmp_path)[1] == worse
 
 
@@ -73,6 +74,67 @@ def test_attention_is_judged_against_permutations(tmp_path, observed, p_holm, ve
     pd.DataFrame(rows).to_csv(tmp_path / "attention.csv", index=False)
     assert asked(table="attention", modality="image").judge(tmp_path)[1] == verdict
     assert asked(table="attention", modality="category").judge(tmp_path) is None
+
+
+def write_shares(folder, text, category, base=0.1):
+    """Of `text`, which has the larger share, and of `category`: loss, its interval, p after Holm."""
+    shares = [("id", 0.9), ("text", 0.08), ("category", 0.02)]
+    rows = [
+        {"layer": layer, "stream": stream, "share": share + spread, "seed": seed}
+        for seed, spread in ((0, 0.01), (1, -0.01))
+        for layer in (1, 2)
+        for stream, share in shares
+    ]
+    pd.DataFrame(rows).to_csv(folder / "shares.csv", index=False)
+    rows = []
+    for modality, (loss, low, high, p_holm) in {
+        "text": text,
+        "category": category,
+        "all": (0.09, 0.08, 0.1, 0),
+    }.items():
+        row = {"kind": "missing", "modality": modality, "level": 1.0, "ndcg_10": base - loss, "loss": loss}
+        row |= {"ci_low": low, "ci_high": high, "p_holm": p_holm, "users": 9, "seeds": 2}
+        rows += [row, row | {"level": 0.5, "ci_low": 9}, row | {"kind": "noise", "ci_low": 9}]
+    pd.DataFrame(rows).to_csv(folder / "robustness.csv", index=False)
+
+
+CERTAIN, SMALL, UNSURE = (0.02, 0.01, 0.03, 0.01), (0.001, -0.002, 0.004, 1.0), (0.02, -0.01, 0.05, 0.2)
+
+
+@pytest.mark.parametrize(
+    "text, category, verdict",
+    [
+        (CERTAIN, SMALL, "supported"),
+        ((*CERTAIN[:3], 0.06), SMALL, "inconclusive"),
+        (CERTAIN, (0.025, 0.01, 0.04, 0.01), "inconclusive"),  # the other's loss is larger, if not surely
+        (CERTAIN, (0.05, 0.04, 0.06, 0.01), "not supported"),  # surely
+        (SMALL, SMALL, "not supported"),
+        (SMALL, CERTAIN, "not supported"),
+        (UNSURE, SMALL, "inconclusive"),
+    ],
+)
+def test_shares_are_judged_by_what_absence_costs(tmp_path, text, category, verdict):
+    write_shares(tmp_path, text, category)
+    said, found = asked(table="shares").judge(tmp_path)
+    assert found == verdict
+    assert said.startswith(f"text has 8%, its absence costs {text[0]:+.4f}") and "category has 2%" in said
+    (tmp_path / "shares.csv").unlink()
+    assert asked(table="shares").judge(tmp_path) is None
+
+
+def test_shares_say_nothing_where_seeds_do_not_agree(tmp_path):
+    write_shares(tmp_path, CERTAIN, SMALL)
+    table = pd.read_csv(tmp_path / "shares.csv")
+    table.loc[(table["stream"] == "category") & (table["seed"] == 1), "share"] = 0.1  # text has 0.07 there
+    table.to_csv(tmp_path / "shares.csv", index=False)
+    assert asked(table="shares").judge(tmp_path)[1] == "inconclusive"
+
+
+def test_a_modality_alone_has_the_largest_share_of_nothing(tmp_path):
+    write_shares(tmp_path, CERTAIN, SMALL)
+    table = pd.read_csv(tmp_path / "robustness.csv")
+    table[table["modality"] != "category"].to_csv(tmp_path / "robustness.csv", index=False)
+    assert asked(table="shares").judge(tmp_path) is None
 
 
 INTERVALS = [
@@ -142,6 +204,19 @@ def test_part_of_the_users_is_judged_among_the_parts(tmp_path, low, high, p_valu
     assert asked(table="slices", slice="popularity", label="9").judge(tmp_path) is None
 
 
+def test_the_lowest_part_is_the_first_above_0(tmp_path):
+    row = {"slice": "popularity", "users": 7, "experiment": "maf", "baseline": 0.1, "difference": 0.02}
+    row |= {"ci_low": 0.01, "ci_high": 0.03, "p_value": 0.9}
+    parts = [row | {"label": "0"}, row | {"label": "1 to 3", "p_value": 0.001}, row | {"label": "4 to 9"}]
+    lowest = asked(table="slices", slice="popularity", label="lowest")
+    for table in (parts, parts[1:]):
+        pd.DataFrame(table).to_csv(tmp_path / "slices.csv", index=False)
+        said, found = lowest.judge(tmp_path)
+        assert found == "supported" and said.startswith("1 to 3: ")
+    pd.DataFrame(parts[:1]).to_csv(tmp_path / "slices.csv", index=False)
+    assert lowest.judge(tmp_path) is None
+
+
 @pytest.mark.parametrize(
     "cosines, verdict",
     [([-0.1, -0.12, -0.11], "supported"), ([0.1, 0.2, 0.15], "not supported"), ([-0.1, 0.2, 0.0], "inconclusive")],
@@ -175,6 +250,7 @@ def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
         {"table": "attention", "modality": "image"},
         {"table": "robustness", "kind": "noise", "modality": "image", "level": 1.0},
         {"table": "mended", "modality": "image", "level": 1.0},
+        {"table": "shares"},
         {"table": "slices", "slice": "popularity", "label": "0"},
         {"table": "agreement", "modality": "image"},
     ]

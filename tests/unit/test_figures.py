@@ -104,3 +104,18 @@ def test_a_ring_is_around_what_stood_and_a_triangle_counts_from_the_latest():
     assert drawn["as it stood"] == [(0.2, 0), (0.1, 1)]
     assert drawn["positions from the latest"] == [(0.4, 0)]
     assert drawn["complete"] == [(0.2, 0), (0.3, 0), (0.1, 1)]
+
+
+def test_a_figure_that_is_kept_names_what_it_is_of(tmp_path):
+    figure = figures.presence({"image": 0.5})
+    figures.show(figure, tmp_path / "demo" / "figures" / "01_modalities.png")
+    assert figure.get_supxlabel() == "demo" and (tmp_path / "demo/figures/01_modalities.png").stat().st_size
+
+
+def test_lengths_are_counted_together_where_there_are_too_many_for_bars_of_their_own():
+    for longest, wide in ((30, 1), (250, 4)):
+        lengths = np.arange(1, longest + 1)
+        left, _ = figures.shape_of_data(lengths, np.array([3, 2, 1])).axes
+        heights = [bar.get_height() for bar in left.patches]
+        assert max(heights) == wide and ("a bar" in left.get_ylabel()) == (wide > 1)
+        assert sum(heights) >= 0.99 * longest

@@ -32,8 +32,8 @@ def test_whiskers_of_robustness_are_where_the_model_would_be_with_the_least_and_
     left, right = probe_figures.robustness(table, 0.33).axes
     for axes in (left, right):
         found = drawn(axes)
-        assert list(found) == ["image", "all"]
-        for name, loss in (("image", 0.1), ("all", 0.2)):
+        assert list(found) == ["image", "all at once"]
+        for name, loss in (("image", 0.1), ("all at once", 0.2)):
             assert found[name].lines[0].get_ydata().tolist() == pytest.approx([0.5, 0.5 - loss])
             assert whiskers(found[name])[1].tolist() == pytest.approx([0.5 - loss - 0.03, 0.5 - loss + 0.01])
     assert "share" in left.get_xlabel() and "noise" in right.get_xlabel() and "NDCG@10" in left.get_ylabel()
@@ -44,12 +44,31 @@ def test_mended_shows_both_models_and_the_interval_at_the_one_that_was_trained_f
     rows = [("image", 0.0, 0.4, 0.5, -0.1, -0.12, -0.05), ("image", 1.0, 0.35, 0.2, 0.15, 0.1, 0.17)]
     (axes,) = probe_figures.mended(pd.DataFrame(rows, columns=columns), 0.3).axes
     lines = {line.get_label(): line for line in axes.lines}
-    assert lines["maf"].get_ydata().tolist() == [0.5, 0.2] and lines["maf"].get_xdata().tolist() == [0, 100]
+    assert lines["maf, trained without it"].get_ydata().tolist() == [0.5, 0.2]
+    assert lines["maf, trained without it"].get_xdata().tolist() == [0, 100]
     (dropped,) = axes.containers
     assert dropped.lines[0].get_ydata().tolist() == [0.4, 0.35]
     # From the other model, the whiskers are the interval of the difference.
     assert (whiskers(dropped) - [[0.5], [0.2]]) == pytest.approx(np.array([[-0.12, -0.05], [0.1, 0.17]]))
     assert axes.get_title(loc="left") == "image"
+
+
+def test_slices_say_where_neither_model_finds_an_answer():
+    columns = ["slice", "label", "users", "ndcg_10", "baseline", "difference", "ci_low", "ci_high"]
+    rows = [
+        ("popularity of the answer", "0", 7, 0.0, 0.0, 0.0, 0.0, 0.0),
+        ("popularity of the answer", "1 to 3", 9, 0.2, 0.1, 0.1, 0.05, 0.15),
+        ("length of the history", "1 to 3", 16, 0.1, 0.1, 0.0, -0.1, 0.1),
+    ]
+    left, right = probe_figures.slices(pd.DataFrame(rows, columns=columns)).axes
+    assert [text.get_text() for text in left.get_yticklabels()] == [
+        "0 (7 users,\nno answer found by either)",
+        "1 to 3 (9 users)",
+    ]
+    assert left.get_title(loc="left") == "times the next item was chosen in training"
+    assert "maf - sasrec" in left.get_xlabel() and [text.get_text() for text in right.get_yticklabels()] == [
+        "1 to 3 (16 users)"
+    ]
 
 
 def test_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_so():

@@ -124,7 +124,14 @@ def test_seeds_are_not_paired():
     assert straight.ci_high > 0.5
 
 
-@pytest.mark.parametrize("seeds", [1, 8])
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 4.0, 4.0, 5.0, 9.0]])
+def test_means_of_drawn_seeds_vary_as_means_of_new_ones_would(values):
+    drawn_means = statistics._of_drawn_seeds(np.tile(values, (20_000, 1)), np.random.default_rng(0))
+    assert drawn_means.mean() == pytest.approx(np.mean(values), abs=0.03)
+    assert drawn_means.std() == pytest.approx(np.std(values, ddof=1) / len(values) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 8])
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(seeds):
     # Each model's seeds vary by 0.1, each user's difference by 1; the truth is 0.2.
     generator = np.random.default_rng(0)
