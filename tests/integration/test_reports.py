@@ -62,6 +62,7 @@ def test_readme_says_what_probes_and_published_numbers_say():
         assert says.format(whole, without) in words, dataset
     agreement = pd.read_csv(ROOT / "reports/hm/agreement.csv").query("tasks == 'id, category'")
     assert f"next item in {agreement['conflicting'].mean():.0%} of the steps".replace("%", " %") in words
+    assert f"mean cosine {agreement['cosine'].mean():.3f}" in words
     ratio = pd.read_csv(ROOT / "reports/beauty_2014/published.csv")["ratio"]
     assert f"Of {len(ratio)} numbers, {(ratio >= 0.95).sum()} are reached to 95 %" in words
     comparisons = pd.read_csv(ROOT / "reports/hm/comparisons.csv")
@@ -69,7 +70,7 @@ def test_readme_says_what_probes_and_published_numbers_say():
         (comparisons["protocol"] == "full_unseen") & (comparisons["metric"] == "ndcg") & (comparisons["k"] == 10)
     ]
     assert f"of {len(primary)} comparisons" in words and (primary["p_holm"] >= 0.05).all()
-    for experiment in ("permuted", "shuffled", "late", "contrastive"):
+    for experiment in ("permuted", "shuffled", "late", "contrastive", "random"):
         assert of("hm", experiment, "ndcg", "sampled_100") in words, experiment
     valid = pd.read_csv(ROOT / "reports/hm/results.csv").query(
         "split == 'valid' and protocol == 'full_unseen' and metric == 'ndcg' and k == 10"
@@ -157,11 +158,16 @@ def test_readme_says_what_comparisons_say():
     asked += [
         ("movielens_1m_1500_users", name, "ndcg") for name in ("maf", "sasrec_wide", "permuted", "random", "shuffled")
     ]
+    asked += [
+        ("beauty_2014_sampled", name, "ndcg") for name in ("maf", "shuffled", "early_concat", "random", "permuted")
+    ]
     for dataset, experiment, metric in asked:
         assert of(dataset, experiment, metric) in words, (dataset, experiment, metric)
     for experiment in ("sasrecf", "fdsa"):
         assert of("beauty_2014", experiment, "ndcg", "full_all") in words, experiment
-    for experiment in ("gru4rec", "caser", "bert4rec", "sasrec_bce"):
+    for experiment in ("early_sum", "late", "early_concat"):
+        assert of("beauty_2014_sampled", experiment, "ndcg", "full_all") in words, experiment
+    for experiment in ("gru4rec", "caser", "bert4rec", "sasrec_bce", "sasrec_from_oldest"):
         assert of("beauty_2014", experiment, "ndcg", name="baselines") in words, experiment
 
 
@@ -241,3 +247,14 @@ def test_nothing_is_supported_on_the_negative_control(judged):
 
 def test_readme_shows_the_verdicts(judged):
     assert claims.as_markdown(judged) in (ROOT / "README.md").read_text()
+
+
+def test_readme_says_what_ablations_on_beauty_say():
+    words = " ".join((ROOT / "README.md").read_text().split())
+    table = pd.read_csv(ROOT / "reports/beauty_2014_sampled/comparisons.csv")
+    primary = table.query("protocol == 'full_unseen' and metric == 'ndcg' and k == 10")
+    certain = set(primary.loc[primary["p_holm"] < 0.05, "experiment"])
+    assert f"of {len(primary)} comparisons" in words and certain == {"popularity", "shuffled", "sasrec_shuffled"}
+    gone = pd.read_csv(ROOT / "reports/beauty_2014_sampled/robustness.csv")
+    (row,) = gone.query("kind == 'missing' and modality == 'all' and level == 1").itertuples()
+    assert f"all of them gone cost {row.loss:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]" in words
