@@ -154,7 +154,7 @@ class Mended:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Weighed:
-    """Attention's shares rank modalities as their absence does: from shares.csv and robustness.csv."""
+    """The modality with the largest share of attention costs most when missing: from shares.csv and robustness.csv."""
 
     table: Literal["shares"]
 

@@ -78,7 +78,7 @@ def test_attention_is_judged_against_permutations(tmp_path, observed, p_holm, ve
 
 def write_shares(folder, text, category, base=0.1):
     """Of `text`, which has the larger share, and of `category`: loss, its interval, p after Holm."""
-    shares = [("id", 0.9), ("text", 0.08), ("category", 0.02)]
+    shares = [("item", 0.9), ("text", 0.08), ("category", 0.02)]
     rows = [
         {"layer": layer, "stream": stream, "share": share + spread, "seed": seed}
         for seed, spread in ((0, 0.01), (1, -0.01))
