@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mmrec.config import Experiment
 from mmrec.files import atomic
 
-DETERMINING = ("model", "options", "training")  # in a run's key, what its experiment decides
+DETERMINING = ("model", "options", "training", "categories")  # in a run's key, what its experiment decides
 TEXTS = ("curve.csv", "run.json")  # kept word for word; run.json is written last, for it says that a run is finished
 
 
@@ -82,7 +82,7 @@ def ranks(folder: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -
 
 def _determined(key: dict[str, Any]) -> str:
     """What of a run's key (or of `Experiment.determines`) is its experiment's."""
-    return json.dumps({name: key[name] for name in DETERMINING}, sort_keys=True)
+    return json.dumps({name: key[name] for name in DETERMINING if name in key}, sort_keys=True)
 
 
 def _files(folder: Path, experiments: list[Experiment]) -> dict[tuple[str, int], list[Path]]:

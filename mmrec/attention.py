@@ -4,6 +4,7 @@ Letters: L layers, B batch, H heads, S streams, T time, U users, F feature width
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmrec.models.sasrec import SASRec
 from mmrec.sequences import Sequences, questions
+from mmrec.statistics import compare, holm, resampled_means
 
 BATCH = 256
 SHUFFLES = 1000
@@ -19,6 +22,17 @@ SEED = 20240527
 
 Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
 """items (B, T) -> weights (L, B, H, T, T), scores of each stream before fusion (L, B, H, S, T, T)."""
+
+
+@torch.inference_mode()
+def of_sasrec(model: SASRec, items: Tensor) -> tuple[Tensor, Tensor]:
+    """What SASRec looks at, an `Attention` once the model is given: its one stream is the items."""
+    transformer = model.transformer
+    x, shown = transformer.norm(model.item(items) + transformer.position(items)), []
+    for block in transformer.blocks:
+        x, weights, scores = block(x, [], explicit=True)
+        shown.append((weights, scores))
+    return torch.stack([w for w, _ in shown]), torch.stack([s for _, s in shown])
 
 
 def _asked(
@@ -77,20 +91,8 @@ def relations(
     Returns:
         modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users.
     """
-    weights, alike, known, counts = [], {m: [] for m in features}, {m: [] for m in features}, []
-    for asked in zip(*(_asked(attention, sequences, max_length) for attention in attentions), strict=True):
-        items, lengths = asked[0][:2]
-        of_last_layer = torch.stack([weights[:, -1] for _, _, weights, _ in asked]).mean((0, 2))  # (B, T)
-        earlier = torch.arange(items.shape[1], device=items.device) < lengths[:, None] - 1  # all but the last item
-        weights.append(_padded(_normalised(of_last_layer * earlier), max_length))
-        counts.append(lengths - 1)
-        last = items.gather(1, lengths[:, None] - 1)
-        for modality, (matrix, present) in features.items():
-            both = present[items] & present[last] & earlier
-            similarity = _jaccard if modality == "category" else _cosine
-            alike[modality].append(_padded(similarity(matrix[last], matrix[items]) * both, max_length))
-            known[modality].append(_padded(both.double(), max_length))
-    weight, count = torch.cat(weights).cpu().numpy(), torch.cat(counts).cpu().numpy()
+    looks = _looks(attentions, features, sequences, max_length)
+    weight, count = _normalised(looks.weights.mean(0)), looks.earlier
     generator = np.random.default_rng(SEED)
     order = np.argsort(count, kind="stable")
     shuffles = []
@@ -100,27 +102,96 @@ def relations(
         shuffles.append(shuffled)
     rows = []
     for modality in features:
-        resemblance, there = (torch.cat(x).cpu().numpy() for x in (alike[modality], known[modality]))
-
-        def mean(weight: np.ndarray, resemblance: np.ndarray = resemblance, there: np.ndarray = there) -> float:
-            mass = (weight * there).sum(1)  # of items whose resemblance is known
-            told = mass > 0
-            return float(((weight * resemblance).sum(1)[told] / mass[told]).mean())
-
-        observed, chance = mean(weight), np.array([mean(weight[shuffled]) for shuffled in shuffles])
+        observed = looks.resemblance(modality, weight).mean()
+        chance = np.array([looks.resemblance(modality, weight[shuffled]).mean() for shuffled in shuffles])
         low, high = np.quantile(chance, [0.025, 0.975])
         p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
-        rows.append((modality, observed, chance.mean(), low, high, p_value, int(there.any(1).sum())))
+        users = int(looks.known[modality].any(1).sum())
+        rows.append((modality, observed, chance.mean(), low, high, p_value, users))
     columns = ["modality", "observed", "chance", "chance_low", "chance_high", "p_value", "users"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _normalised(weights: Tensor) -> Tensor:
-    return weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+def beside(
+    ours: list[Attention],
+    theirs: list[Attention],
+    features: dict[str, tuple[Tensor, Tensor]],
+    sequences: Sequences,
+    max_length: int,
+) -> pd.DataFrame:
+    """Does one model's attention prefer items that resemble the last one more than another model's?
+
+    The resemblance of `relations`, of each user and seed, compared as answers are: paired over users, bootstrap over
+    users and seeds.
+
+    Args:
+        ours, theirs: of models trained with several seeds.
+
+    Returns:
+        modality, ours, theirs (means), difference, ci_low, ci_high (95 %), p_value, p_holm (over the modalities),
+        users (that have an earlier item whose resemblance is known), seeds.
+    """
+    both = [_looks(attentions, features, sequences, max_length) for attentions in (ours, theirs)]
+    rows = []
+    for modality in features:
+        our, their = (
+            np.stack([looks.resemblance(modality, _normalised(weight)) for weight in looks.weights]) for looks in both
+        )
+        found = compare(our, their, *np.split(resampled_means(np.vstack([our, their])), [len(our)], axis=1))
+        interval = (found.difference, found.ci_low, found.ci_high, found.p_value)
+        rows.append((modality, our.mean(), their.mean(), *interval, found.users, found.seeds))
+    columns = ["modality", "ours", "theirs", "difference", "ci_low", "ci_high", "p_value", "users", "seeds"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(7, "p_holm", holm(table["p_value"].to_numpy()))
+    return table
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """What each test user's last position looks at among the earlier items, and what is there to look at."""
+
+    weights: np.ndarray  # (N models, U, T) of the last layer, mean of heads
+    alike: dict[str, np.ndarray]  # modality -> (U, T) resemblance to the last item, 0 where unknown
+    known: dict[str, np.ndarray]  # modality -> (U, T) 0 or 1: both items have it
+    earlier: np.ndarray  # (U,) how many items come before the last
+
+    def resemblance(self, modality: str, weight: np.ndarray) -> np.ndarray:
+        """Mean of each user that knows of any, weighted (U, T)."""
+        mass = (weight * self.known[modality]).sum(1)
+        told = mass > 0
+        return (weight * self.alike[modality]).sum(1)[told] / mass[told]
+
+
+def _looks(
+    attentions: list[Attention], features: dict[str, tuple[Tensor, Tensor]], sequences: Sequences, max_length: int
+) -> _Looks:
+    weights, alike, known, counts = [], {m: [] for m in features}, {m: [] for m in features}, []
+    for asked in zip(*(_asked(attention, sequences, max_length) for attention in attentions), strict=True):
+        items, lengths = asked[0][:2]
+        of_last_layer = torch.stack([weights[:, -1] for _, _, weights, _ in asked]).mean(2)  # (N, B, T)
+        earlier = torch.arange(items.shape[1], device=items.device) < lengths[:, None] - 1  # all but the last item
+        weights.append(_padded(of_last_layer * earlier, max_length))
+        counts.append(lengths - 1)
+        last = items.gather(1, lengths[:, None] - 1)
+        for modality, (matrix, present) in features.items():
+            both = present[items] & present[last] & earlier
+            similarity = _jaccard if modality == "category" else _cosine
+            alike[modality].append(_padded(similarity(matrix[last], matrix[items]) * both, max_length))
+            known[modality].append(_padded(both.double(), max_length))
+    return _Looks(
+        weights=torch.cat(weights, 1).cpu().numpy(),
+        alike={modality: torch.cat(parts).cpu().numpy() for modality, parts in alike.items()},
+        known={modality: torch.cat(parts).cpu().numpy() for modality, parts in known.items()},
+        earlier=torch.cat(counts).cpu().numpy(),
+    )
+
+
+def _normalised(weights: np.ndarray) -> np.ndarray:
+    return weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(weights.dtype).tiny)
 
 
 def _padded(x: Tensor, width: int) -> Tensor:
-    return F.pad(x.double(), (0, width - x.shape[1]))
+    return F.pad(x.double(), (0, width - x.shape[-1]))
 
 
 def _cosine(last: Tensor, others: Tensor) -> Tensor:

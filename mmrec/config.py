@@ -449,6 +449,9 @@ class Dataset:
         return tuple(modality for modality, on in present.items() if on)
 
 
+Categories = Literal["all", "rarest"]  # of each item, that a model is shown; see features.category.rarest
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExperimentEntry(Changes):
     """An experiment as params.yaml writes it: a model and what differs from its defaults."""
@@ -456,6 +459,7 @@ class ExperimentEntry(Changes):
     model: Name
     control: Name | None = None  # the experiment it is compared with, of main or of its own group; null: with none
     needs: Modalities = ()  # a data set that lacks one of these leaves the experiment out
+    categories: Categories = "all"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -468,10 +472,14 @@ class Experiment:
     model: Model
     training: Training
     control: str | None = None
+    categories: Categories = "all"
 
     @property
     def determines(self) -> dict[str, Any]:
-        """What of a run's numbers it decides: `model`, its `options` and `training` (None: it is not trained)."""
+        """What of a run's numbers it decides: `model`, its `options` and `training` (None: it is not trained).
+
+        And `categories`, where not all of an item's are shown.
+        """
         budget = asdict(self.training)
         if self.training.loss == "softmax":
             del budget["negatives"]  # it draws none
@@ -480,6 +488,7 @@ class Experiment:
             "model": type(self.model).__name__,
             "options": asdict(self.model),
             "training": budget if trained else None,
+            **({} if self.categories == "all" else {"categories": self.categories}),
         }
 
 
@@ -622,6 +631,7 @@ class Config:
                     model=model,
                     training=_validate(Training, training, f"{where}.training"),
                     control=entry.control,
+                    categories=entry.categories,
                 )
             )
         return resolved

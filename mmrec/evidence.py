@@ -93,6 +93,33 @@ class Attended:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Turned:
+    """MAF's attention prefers items that resemble the last one more than SASRec's: from attention_beside.csv."""
+
+    table: Literal["attention_beside"]
+    modality: Name
+
+    @property
+    def rule(self) -> str:
+        return (
+            f"the attended items' resemblance to the last one ({self.modality}) is greater under the attention of maf "
+            "than under that of sasrec, which sees no features: the paired 95 % interval of the difference lies above "
+            f"0 and p (Holm, over the modalities) < {LEVEL}; not supported: it lies below 0"
+        )
+
+    def judge(self, reports: Path) -> Judged:
+        of = _rows(reports, "attention_beside", modality=self.modality)
+        if of.empty:
+            return None
+        (row,) = of.itertuples()
+        evidence = (
+            f"resemblance {row.ours:.3f}, under sasrec's attention {row.theirs:.3f}: {row.difference:+.4f} "
+            f"[{row.ci_low:+.4f}, {row.ci_high:+.4f}], p (Holm) {row.p_holm:.4f}, {row.users} users, {row.seeds} seeds"
+        )
+        return evidence, _verdict(row.ci_low, row.ci_high, 0, row.p_holm < LEVEL)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Disturbed:
     """The trained model gets worse when a modality goes missing or noisy at test time: from robustness.csv."""
 
@@ -281,5 +308,5 @@ def _rows(reports: Path, name: str, **wanted: Any) -> pd.DataFrame:
 
 
 Evidence = Annotated[
-    Compared | Attended | Disturbed | Mended | Weighed | Among | Conflicting, Field(discriminator="table")
+    Compared | Attended | Turned | Disturbed | Mended | Weighed | Among | Conflicting, Field(discriminator="table")
 ]

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmrec import archive, config, evaluation, gradients, losses, runtime, sequences, training
-from mmrec.features import store
+from mmrec.features import category, store
 from mmrec.files import atomic, sha256
 from mmrec.models import (
     bert4rec,
@@ -97,6 +97,20 @@ def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -
         sequences=sequences,
         features=features,
         digests={name: sha256(path) for name, path in files.items()},
+    )
+
+
+def shown_to(experiment: config.Experiment, data: Data) -> Data:
+    """The data as an experiment asks for them: with all of an item's categories, or its rarest alone."""
+    if experiment.categories == "all":
+        return data
+    matrix, present = data.features["category"]
+    reduced = category.rarest(matrix)
+    content = hashlib.sha256(reduced.cpu().numpy().tobytes()).hexdigest()
+    return replace(
+        data,
+        features=data.features | {"category": (reduced, present)},
+        digests=data.digests | {"category": content},
     )
 
 
@@ -203,6 +217,7 @@ def run(
             put there.
         weights: whether model.safetensors is needed, which the archive does not have.
     """
+    data = shown_to(experiment, data)
     key = run_key(experiment, seed, data, settings)
     folder = run_folder(key, runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -360,7 +375,7 @@ def run_all(
         weights: groups of which those of neural models are needed, see `run`.
     """
     data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    keys = [run_key(experiment, seed, data, settings) for experiment, seed in grid]
+    keys = [run_key(experiment, seed, shown_to(experiment, data), settings) for experiment, seed in grid]
     folders = [run_folder(key, paths.runs) for key in keys]
     del data
     archived = paths.archive(dataset) if settings.datasets[dataset].archived else None
@@ -473,7 +488,8 @@ def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
 
 def _settings(experiment: config.Experiment) -> dict[str, Any]:
     trained = {} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training)
-    return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained
+    categories = {"categories": experiment.categories} if hasattr(experiment.model, "modalities") else {}
+    return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained | categories
 
 
 def _shown(value: Any) -> str:

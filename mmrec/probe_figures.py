@@ -38,23 +38,28 @@ def stream_shares(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def relations(table: pd.DataFrame) -> Figure:
-    """Resemblance of what is attended to, beside chance.
+def relations(table: pd.DataFrame, beside: pd.DataFrame) -> Figure:
+    """Resemblance of what is attended to: left beside chance, right what SASRec's attention has less of it.
 
     Args:
         table: modality, observed, chance, chance_low, chance_high, users.
+        beside: as `attention.beside` gives it, MAF's and SASRec's, of the same modalities.
     """
-    figure, axes = plt.subplots(figsize=(8, 1.5 + 0.45 * len(table)))
+    size = (8, 1.9 + 0.45 * len(table))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
     place = np.arange(len(table))
     spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
     by_chance = "under another user's attention (dot: mean, whisker: 95 % of permutations)"
-    axes.errorbar(table["chance"], place, xerr=spread, fmt="o", color=MUTED, capsize=3, label=by_chance)
-    axes.plot(table["observed"], place, "o", color=ACCENT, zorder=3, label="under the user's own attention")
-    axes.set_yticks(place, table["modality"] + " (" + table["users"].astype(str) + " users)")
-    axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set(
-        xlabel="mean resemblance of attended items to the last one\n(image, text: cosine; category: share in common)"
-    )
+    left.errorbar(table["chance"], place, xerr=spread, fmt="o", color=MUTED, capsize=3, label=by_chance)
+    left.plot(table["observed"], place, "o", color=ACCENT, zorder=3, label="under the user's own attention")
+    left.set_yticks(place, table["modality"] + " (" + table["users"].astype(str) + " users)")
+    left.set_ylim(len(table) - 0.5, -0.5)
+    left.set_xlabel("mean resemblance of attended items to the\nlast one (image, text: cosine; category: share)")
+    interval = np.vstack([beside["difference"] - beside["ci_low"], beside["ci_high"] - beside["difference"]])
+    right.errorbar(beside["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
+    right.axvline(0, color=MUTED, linewidth=1)
+    right.locator_params(axis="x", nbins=4)
+    right.set_xlabel("the same, maf - sasrec (whisker:\n95 % interval, not corrected)")
     figure.legend(frameon=False, loc="outside upper right", ncols=2, fontsize=9)
     return figure
 
@@ -141,7 +146,7 @@ def mended(table: pd.DataFrame, baseline: float) -> Figure:
         table: as `robustness.mended_table` gives it. baseline: NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
-    figure, grid = plt.subplots(1, len(modalities), figsize=(2 * len(modalities), 3.6), sharey=True, squeeze=False)
+    figure, grid = plt.subplots(1, len(modalities), figsize=(8, 3.6), sharey=True, squeeze=False)
     for axes, modality in zip(grid[0], modalities, strict=True):
         of = table[table["modality"] == modality]
         error = np.vstack([of["difference"] - of["ci_low"], of["ci_high"] - of["difference"]])

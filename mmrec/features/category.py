@@ -1,4 +1,4 @@
-"""Categories to a multi-hot vector."""
+"""Categories to a multi-hot vector, and to one category an item."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,3 +20,21 @@ def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
         for category in chosen:
             matrix[row, column[category]] = 1
     return matrix, vocabulary
+
+
+def rarest(matrix: Tensor) -> Tensor:
+    """Of each item's categories the one that fewest items have, which in a tree is the innermost.
+
+    The traditional encoding by one label, in the columns of the multi-hot one, so that a model of either has the same
+    size. Of equally rare ones the first column stays.
+
+    Args:
+        matrix: multi-hot (n, c).
+
+    Returns:
+        (n, c) with a single 1 in each row that has any.
+    """
+    order = matrix.sum(0).argsort(stable=True)  # columns, the rarest first
+    has = matrix[:, order] > 0
+    kept = has & (has.cumsum(1) == 1)
+    return torch.zeros_like(matrix).index_copy_(1, order, kept.to(matrix))

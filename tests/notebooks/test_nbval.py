@@ -107,8 +107,9 @@ def test_demo_probes_are_those_of_a_new_run(recomputed):
     committed, anew = (pd.read_csv(root / "reports/demo/slices.csv") for root in (ROOT, work))
     keys = ["slice", "label", "users", "experiment"]
     pd.testing.assert_frame_equal(committed[keys], anew[keys])
-    committed, anew = (pd.read_csv(root / "reports/demo/attention.csv") for root in (ROOT, work))
-    pd.testing.assert_frame_equal(committed[["modality", "users"]], anew[["modality", "users"]])
+    for name in ("attention", "attention_beside"):
+        committed, anew = (pd.read_csv(root / f"reports/demo/{name}.csv") for root in (ROOT, work))
+        pd.testing.assert_frame_equal(committed[["modality", "users"]], anew[["modality", "users"]])
 
 
 def test_tolerance_notices_an_experiment_that_took_anothers_place():

@@ -3,6 +3,7 @@ import torch
 
 from mmrec import attention
 from mmrec.models.maf import MAF
+from mmrec.models.sasrec import SASRec
 
 
 def looking(weigh, streams=lambda items: [items.float()]):
@@ -133,6 +134,40 @@ def test_resemblance_by_hand(make_sequences):
     features["image"] = (matrix, present.index_fill(0, torch.tensor([2]), False))  # what lacks it is left out
     found = attention.relations([look], features, sequences, 10).set_index("modality")["observed"]
     assert found["image"] == pytest.approx((1 - 3) / 4, abs=1e-6)
+
+
+def test_attention_beside_that_of_another_model(mixed):
+    alike, by_place = looking(same_kind), [looking(evenly), looking(latest)]
+    table = attention.beside([alike] * 3, by_place, by_kind(), mixed, 10)
+    assert table["modality"].tolist() == ["image", "category"]
+    assert (table["ci_low"] > 0).all() and (table["p_holm"] < 0.05).all()
+    assert (table["users"] == 80).all() and (table["seeds"] == 2).all()
+    torch.testing.assert_close(table["difference"].tolist(), (table["ours"] - table["theirs"]).tolist())
+    observed = attention.relations([alike], by_kind(), mixed, 10)["observed"]
+    torch.testing.assert_close(table["ours"].tolist(), observed.tolist())
+    back = attention.beside(by_place, [alike] * 3, by_kind(), mixed, 10)
+    torch.testing.assert_close(back["difference"].tolist(), (-table["difference"]).tolist())
+    same = attention.beside([alike], [alike], by_kind(), mixed, 10)
+    assert (same[["difference", "ci_low", "ci_high"]] == 0).all(axis=None) and (same["p_value"] == 1).all()
+
+
+def test_what_sasrec_looks_at_is_what_maf_without_features_does(shop):
+    """And is what moves its states: the first layer's weights times values are its attention's output."""
+    torch.manual_seed(0)
+    without = MODEL | {"modalities": ()}
+    maf = MAF(n_items=30, max_length=8, features=shop.features, **without).eval()
+    own = {name: MODEL[name] for name in ("dim", "layers", "heads", "dropout", "positions_from")}
+    sasrec = SASRec(n_items=30, max_length=8, **own).eval()
+    # Parameter for parameter, in the order that they are made.
+    names = {"position": "transformer.position", "norm": "transformer.norm", "body": "transformer"}
+    state = {}
+    for name, value in maf.state_dict().items():
+        first, _, rest = name.partition(".")
+        state[f"{names.get(first, first)}.{rest}"] = value
+    sasrec.load_state_dict(state)
+    items = torch.tensor([[3, 1, 4, 5, 9], [2, 6, 5, 0, 0]])
+    torch.testing.assert_close(sasrec(items), maf(items))
+    torch.testing.assert_close(attention.of_sasrec(sasrec, items), maf.attention(items))
 
 
 def test_shared_categories_are_a_share_of_all_that_either_has():

@@ -76,6 +76,25 @@ def test_attention_is_judged_against_permutations(tmp_path, observed, p_holm, ve
     assert asked(table="attention", modality="category").judge(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    "low, high, p_holm, verdict",
+    [
+        (0.01, 0.03, 0.01, "supported"),
+        (0.01, 0.03, 0.06, "inconclusive"),
+        (-0.01, 0.03, 0.01, "inconclusive"),
+        (-0.03, -0.01, 0.01, "not supported"),
+    ],
+)
+def test_what_features_turn_attention_to_is_judged_against_sasrec(tmp_path, low, high, p_holm, verdict):
+    row = {"modality": "image", "ours": 0.3, "theirs": 0.2, "difference": (low + high) / 2, "ci_low": low}
+    row |= {"ci_high": high, "p_holm": p_holm, "users": 7, "seeds": 3}
+    other = row | {"modality": "text", "ci_low": 0.4, "ci_high": 0.5, "p_holm": 0.0}
+    pd.DataFrame([row, other]).to_csv(tmp_path / "attention_beside.csv", index=False)
+    said, found = asked(table="attention_beside", modality="image").judge(tmp_path)
+    assert found == verdict and f"[{low:+.4f}, {high:+.4f}]" in said and "7 users, 3 seeds" in said
+    assert asked(table="attention_beside", modality="category").judge(tmp_path) is None
+
+
 def write_shares(folder, text, category, base=0.1):
     """Of `text`, which has the larger share, and of `category`: loss, its interval, p after Holm."""
     shares = [("item", 0.9), ("text", 0.08), ("category", 0.02)]
@@ -248,6 +267,7 @@ def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
     kinds = [
         BETTER,
         {"table": "attention", "modality": "image"},
+        {"table": "attention_beside", "modality": "image"},
         {"table": "robustness", "kind": "noise", "modality": "image", "level": 1.0},
         {"table": "mended", "modality": "image", "level": 1.0},
         {"table": "shares"},

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from mmrec import config, experiments, losses, runtime, training
 from mmrec.evaluation import evaluate, gains
-from mmrec.features import store
+from mmrec.features import category, store
 from mmrec.models import maf
 
 CPU = torch.device("cpu")
@@ -246,6 +246,25 @@ def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
         assert key_of("maf", data=changed(modality)) != key_of("maf")
     for name in ("sasrecf", "fdsa", "nova"):  # here of image and text
         assert [key_of(name, data=changed(m)) != key_of(name) for m in ("image", "text", "category")] == [1, 1, 0]
+
+
+def test_an_experiment_with_the_rarest_category_is_shown_no_other(shop, settings, choose, tmp_path):
+    maf = choose("maf")
+    rarest = replace(maf, categories="rarest")
+    assert experiments.shown_to(maf, shop) is shop
+    shown = experiments.shown_to(rarest, shop)
+    matrix, present = shown.features["category"]
+    torch.testing.assert_close(matrix, category.rarest(shop.features["category"][0]))
+    assert matrix.sum() < shop.features["category"][0].sum()  # some of the shop's items are in two
+    torch.testing.assert_close(present, shop.features["category"][1])
+    assert shown.features["image"] is shop.features["image"]
+    runs = [experiments.run(experiment, 0, shop, settings, tmp_path) for experiment in (maf, rarest)]
+    weights = [load_file(run / "model.safetensors") for run in runs]
+    assert weights[0].keys() == weights[1].keys()  # of the same size, learned from other targets
+    assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
+    keys = [json.loads((run / "run.json").read_text())["key"] for run in runs]
+    assert keys[0]["data"]["category"] != keys[1]["data"]["category"]
+    assert {name for name in keys[1] if keys[1][name] != keys[0].get(name)} == {"data", "categories"}
 
 
 def test_names_are_not_in_the_key(key_of, choose):

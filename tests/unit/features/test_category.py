@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mmrec.features.category import multi_hot
+from mmrec.features.category import multi_hot, rarest
 
 
 def test_by_hand():
@@ -15,3 +15,15 @@ def test_no_categories_at_all():
     matrix, vocabulary = multi_hot([[], []])
     assert matrix.shape == (2, 0)
     assert vocabulary == []
+
+
+def test_of_an_items_categories_the_rarest_stays():
+    matrix = torch.tensor([[1.0, 1, 0, 1], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])
+    # Items of each column: 3, 3, 1, 2; of the equally rare first two the first stays.
+    assert rarest(matrix).tolist() == [[0, 0, 0, 1], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
+
+
+def test_what_has_one_category_keeps_it():
+    one = rarest((torch.rand(50, 9, generator=torch.Generator().manual_seed(0)) < 0.3).float())
+    assert set(one.sum(1).tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(rarest(one), one)
