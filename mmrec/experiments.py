@@ -192,8 +192,18 @@ def code_digest(options: type[config.Model]) -> str:
             if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
                 if isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
                     node.body = body[1:] or [ast.Pass()]
-        digest.update(ast.unparse(tree).encode())
+        digest.update(json.dumps(_canonical(tree), sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def _canonical(node: Any) -> Any:
+    """A syntax tree as lists and strings, the same whatever Python reads it.
+
+    What `ast.unparse` and `ast.dump` write differs between 3.11, 3.12 and 3.13; fields that a version adds are empty.
+    """
+    if isinstance(node, ast.AST):
+        return [type(node).__name__, {name: _canonical(x) for name, x in ast.iter_fields(node) if x not in (None, [])}]
+    return [_canonical(x) for x in node] if isinstance(node, list) else repr(node)
 
 
 def run(

@@ -18,8 +18,6 @@ PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "reports").rglob("*.ipynb"))
 OF_ALL = ["08_claims"]  # notebooks that are not of one data set
-# Executed copies that are older than their source, because their stages take hours: see DEVIATIONS.md, `older reports`.
-OLDER = [(name, stem) for name in ("hm", "hm_by_time", "beauty_2014") for stem in ("05_probes", "06_results")]
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 
 
@@ -160,8 +158,7 @@ def test_executed_notebook_is_whole_and_is_of_its_source(path):
     assert str(ROOT) not in path.read_text() and "/home/" not in path.read_text()
     source = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
     injected = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    same = [cell.source for cell in injected] == [cell.source for cell in source.cells]
-    assert same == ((path.parent.name, path.stem) not in OLDER)
+    assert [cell.source for cell in injected] == [cell.source for cell in source.cells]
 
 
 def test_notebook_of_unknown_data_set_ends_in_one_line():

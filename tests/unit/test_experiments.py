@@ -305,6 +305,18 @@ def test_comments_docstrings_and_layout_are_not_code(digest_with):
     assert digest_with(training, "    model.train()\n", "\n    model.train()\n\n") == now
 
 
+def test_the_digest_is_that_of_every_python():
+    """Another Python writes code otherwise and knows other fields: neither is to make all archived runs stale."""
+    code = "def f(x):\n    return f'{x[\"a\"]}', 1, True, None, 1.0\n"
+    tree = ast.parse(code)
+    before = experiments._canonical(tree)
+    tree.body[0].type_params, tree.body[0].type_comment = [], None
+    assert experiments._canonical(tree) == before
+    assert experiments._canonical(ast.parse(code.replace("True", "1"))) != before
+    assert experiments._canonical(ast.parse(code.replace("1.0", "1"))) != before
+    assert experiments._canonical(ast.parse(code.replace(", None", ""))) != before
+
+
 def test_a_changed_number_or_line_is_code(digest_with):
     now = experiments.code_digest(config.SASRec)
     assert digest_with(training, '"ndcg", 10)', '"ndcg", 20)') != now
