@@ -297,7 +297,7 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
         left.set_yticks(
             range(len(labels)), [textwrap.shorten(label, 24, placeholder="…") for label in labels], fontsize=7
         )
-        left.set_title("weights of the last layer, mean of heads", fontsize=9)
+        left.set_title("last layer, mean of heads", fontsize=9)
         left.set_ylabel(f"user {number}: item that attends", fontsize=8)
         figure.colorbar(image, ax=left, label="weight (a row adds up to 1)", shrink=0.8, ticks=[0, 0.5, 1])
         bound = np.abs(scores).max() or 1
