@@ -26,7 +26,10 @@ Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @torch.inference_mode()
 def of_sasrec(model: SASRec, items: Tensor) -> tuple[Tensor, Tensor]:
-    """What SASRec looks at, an `Attention` once the model is given: its one stream is the items."""
+    """What SASRec looks at, an `Attention` once the model is given; its one stream is items with positions added.
+
+    items (B, T) -> weights (L, B, H, T, T), scores (L, B, H, 1, T, T).
+    """
     transformer = model.transformer
     x, shown = transformer.norm(model.item(items) + transformer.position(items)), []
     for block in transformer.blocks:
@@ -92,7 +95,7 @@ def relations(
         modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users.
     """
     looks = _looks(attentions, features, sequences, max_length)
-    weight, count = _normalised(looks.weights.mean(0)), looks.earlier
+    weight, count = looks.weights.mean(0), looks.earlier
     generator = np.random.default_rng(SEED)
     order = np.argsort(count, kind="stable")
     shuffles = []
@@ -102,8 +105,8 @@ def relations(
         shuffles.append(shuffled)
     rows = []
     for modality in features:
-        observed = looks.resemblance(modality, weight).mean()
-        chance = np.array([looks.resemblance(modality, weight[shuffled]).mean() for shuffled in shuffles])
+        observed = np.nanmean(looks.resemblance(modality, weight))
+        chance = np.array([np.nanmean(looks.resemblance(modality, weight[shuffled])) for shuffled in shuffles])
         low, high = np.quantile(chance, [0.025, 0.975])
         p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
         users = int(looks.known[modality].any(1).sum())
@@ -121,22 +124,22 @@ def beside(
 ) -> pd.DataFrame:
     """Does one model's attention prefer items that resemble the last one more than another model's?
 
-    The resemblance of `relations`, of each user and seed, compared as answers are: paired over users, bootstrap over
-    users and seeds.
+    The resemblance of `relations`, but of each user under each seed's attention by itself, compared as answers are:
+    paired over users, bootstrap over users and seeds.
 
     Args:
-        ours, theirs: of models trained with several seeds.
+        ours, theirs: of models trained with several seeds. The rest: as for `relations`.
 
     Returns:
         modality, ours, theirs (means), difference, ci_low, ci_high (95 %), p_value, p_holm (over the modalities),
-        users (that have an earlier item whose resemblance is known), seeds.
+        users (those that attend to an earlier item whose resemblance is known), seeds.
     """
     both = [_looks(attentions, features, sequences, max_length) for attentions in (ours, theirs)]
     rows = []
     for modality in features:
-        our, their = (
-            np.stack([looks.resemblance(modality, _normalised(weight)) for weight in looks.weights]) for looks in both
-        )
+        our, their = (np.stack([looks.resemblance(modality, weight) for weight in looks.weights]) for looks in both)
+        told = ~np.isnan(np.vstack([our, their])).any(0)
+        our, their = our[:, told], their[:, told]
         found = compare(our, their, *np.split(resampled_means(np.vstack([our, their])), [len(our)], axis=1))
         interval = (found.difference, found.ci_low, found.ci_high, found.p_value)
         rows.append((modality, our.mean(), their.mean(), *interval, found.users, found.seeds))
@@ -156,10 +159,10 @@ class _Looks:
     earlier: np.ndarray  # (U,) how many items come before the last
 
     def resemblance(self, modality: str, weight: np.ndarray) -> np.ndarray:
-        """Mean of each user that knows of any, weighted (U, T)."""
+        """(U,) of each user the mean under weights (U, T); nan where no weight is on an item of which it is known."""
         mass = (weight * self.known[modality]).sum(1)
-        told = mass > 0
-        return (weight * self.alike[modality]).sum(1)[told] / mass[told]
+        mean = np.full(len(mass), np.nan)
+        return np.divide((weight * self.alike[modality]).sum(1), mass, out=mean, where=mass > 0)
 
 
 def _looks(
@@ -184,10 +187,6 @@ def _looks(
         known={modality: torch.cat(parts).cpu().numpy() for modality, parts in known.items()},
         earlier=torch.cat(counts).cpu().numpy(),
     )
-
-
-def _normalised(weights: np.ndarray) -> np.ndarray:
-    return weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(weights.dtype).tiny)
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

@@ -334,6 +334,11 @@ MODELS = {
 Model = Popularity | ItemKNN | MarkovChain | GRU4Rec | Caser | BERT4Rec | SASRec | SASRecF | FDSA | NOVA | MAF
 
 
+def sees(model: Model, modality: Modality) -> bool:
+    """Whether a model has a stream or a loss of a modality."""
+    return modality in getattr(model, "modalities", ()) or getattr(model, f"{modality}_weight", 0) > 0
+
+
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
@@ -622,6 +627,8 @@ class Config:
                 model = replace(model, modalities=tuple(m for m in model.modalities if m in source.modalities))
             if isinstance(model, FDSA) and not model.modalities and group in source.groups:
                 raise ConfigError(f"{where}: it needs a modality, and {dataset} has none of those it names")
+            if entry.categories != "all" and not ("category" in source.modalities and sees(model, "category")):
+                raise ConfigError(f"{where}.categories: no category is shown there; say all, or needs: [category]")
             training = asdict(self.training) | source.training | like.training | entry.training | here.training
             resolved.append(
                 Experiment(

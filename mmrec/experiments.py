@@ -67,7 +67,7 @@ class Data:
 
     sequences: Sequences
     features: dict[str, tuple[Tensor, Tensor]]  # modality -> standardised (V + 1, F), presence (V + 1,)
-    digests: dict[str, str]  # "sequences" and each modality -> SHA-256 of the file
+    digests: dict[str, str]  # "sequences" and each modality -> SHA-256 of the file, or of what `shown_to` made of it
 
 
 class StaleFeatures(ValueError):
@@ -148,22 +148,18 @@ def build(options: config.Model, data: Data, max_length: int) -> Recommender:
     return built.to(data.sequences.items.device) if isinstance(built, torch.nn.Module) else built
 
 
-def _used_modalities(options: config.Model, data: Data) -> list[str]:
-    heads = [modality for modality in data.features if getattr(options, f"{modality}_weight", 0) > 0]
-    return sorted({*getattr(options, "modalities", ()), *heads})
-
-
 # --- runs --------------------------------------------------------------------------------------------------------
 
 
 def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
     """Everything that determines a run's numbers."""
     arithmetic = settings.runtime_of(experiment.dataset)
+    used = sorted(modality for modality in data.features if config.sees(experiment.model, modality))
     return {
         **experiment.determines,
         "max_length": settings.protocol.max_length,
         "seed": seed,
-        "data": {name: data.digests[name] for name in ["sequences", *_used_modalities(experiment.model, data)]},
+        "data": {name: data.digests[name] for name in ["sequences", *used]},
         "code": code_digest(type(experiment.model)),
         "torch": torch.__version__,
         "device": data.sequences.items.device.type,
@@ -456,7 +452,7 @@ def trained_model(
 ) -> Recommender:
     """A finished neural model of one of the groups `PROBED` with its best weights, in evaluation mode."""
     experiment = next(e for e in settings.resolve(dataset, group) if e.name == name)
-    model = build(experiment.model, data, settings.protocol.max_length)
+    model = build(experiment.model, shown_to(experiment, data), settings.protocol.max_length)
     model.load_state_dict(load_file(paths.group(dataset, group) / "models" / f"{name}-{seed}.safetensors"))
     return model.eval()
 
@@ -498,7 +494,7 @@ def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
 
 def _settings(experiment: config.Experiment) -> dict[str, Any]:
     trained = {} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training)
-    categories = {"categories": experiment.categories} if hasattr(experiment.model, "modalities") else {}
+    categories = {"categories": experiment.categories} if config.sees(experiment.model, "category") else {}
     return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained | categories
 
 

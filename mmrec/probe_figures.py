@@ -39,7 +39,7 @@ def stream_shares(table: pd.DataFrame) -> Figure:
 
 
 def relations(table: pd.DataFrame, beside: pd.DataFrame) -> Figure:
-    """Resemblance of what is attended to: left beside chance, right what SASRec's attention has less of it.
+    """Resemblance of what is attended to: left beside chance, right that under MAF's attention less SASRec's.
 
     Args:
         table: modality, observed, chance, chance_low, chance_high, users.
@@ -129,13 +129,14 @@ def agreement(curves: pd.DataFrame) -> Figure:
     tasks = [name.removeprefix("cos_id_") for name in curves if name.startswith("cos_id_")]
     for number, task in enumerate(tasks, 1):
         for index, (_, run) in enumerate(curves.groupby("seed")):
-            line = {"color": PALETTE[number], "linewidth": 1, "alpha": 0.7, "label": None if index else task}
+            label = None if index else f"{task} (a line: a seed)"
+            line = {"color": PALETTE[number], "linewidth": 1, "alpha": 0.7, "label": label}
             left.plot(run["epoch"], run[f"cos_id_{task}"], **line)
             right.plot(run["epoch"], 100 * run[f"conflict_id_{task}"], **line)
     left.axhline(0, color=MUTED, linewidth=1)
     left.set(xlabel="epoch", ylabel="cosine (mean over steps)", title="Gradients of a task and of the next item")
     right.set(xlabel="epoch", ylabel="steps (%)", ylim=(-3, 103), title="Steps in conflict (cosine < 0)")
-    left.legend(frameon=False, title="task (a line: a seed)")
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=3, fontsize=9)
     return figure
 
 

@@ -64,6 +64,7 @@ def _search(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
 ) -> list[dict[str, Any]]:
     data = experiments.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = experiments.shown_to(experiment, data)
     budget = settings.tuning
     # What an experiment is about, such as a loss of its own, stays; the rest of a trial is the same for all.
     own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)

@@ -23,7 +23,7 @@ def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
 
 
 def rarest(matrix: Tensor) -> Tensor:
-    """Of each item's categories the one that fewest items have, which in a tree is the innermost.
+    """Of each item's categories the one that fewest items have; in a tree of categories it is the innermost.
 
     The traditional encoding by one label, in the columns of the multi-hot one, so that a model of either has the same
     size. Of equally rare ones the first column stays.

@@ -125,13 +125,32 @@ def test_params_hold_what_the_search_chose(path):
 ARCHIVED = sorted({path.parent for path in (ROOT / "reports").glob("*/runs/*.parquet")})
 
 
+# Digests of today's code of each model as they were taken before, of what Python 3.11 writes: see DEVIATIONS.md. When
+# the code of a model changes, its archived runs go, and so does its line here.
+EARLIER = {
+    "Popularity": "8ab808fa",
+    "ItemKNN": "22316682",
+    "MarkovChain": "63201aa2",
+    "GRU4Rec": "91366258",
+    "Caser": "87c3cb1a",
+    "BERT4Rec": "21956b6c",
+    "SASRec": "bb2be191",
+    "SASRecF": "02d0e7ec",
+    "FDSA": "08d5e04b",
+    "NOVA": "5076640d",
+    "MAF": "0d0567fa",
+}
+
+
 @pytest.mark.parametrize("folder", ARCHIVED, ids=lambda folder: folder.parent.name)
 def test_an_archived_run_is_of_what_determines_it_today(folder):
     files = sorted(folder.iterdir())
     kinds = {kind.__name__: kind for kind in config.MODELS.values()}
     for file in files:
-        key = archive.about(file)["key"]  # its `code` may be of an earlier way to take the digest: see DEVIATIONS.md
-        assert experiments.archive_file(key | {"code": experiments.code_digest(kinds[key["model"]])}, folder) == file
+        key = archive.about(file)["key"]
+        today = experiments.code_digest(kinds[key["model"]])
+        assert key["code"] == today or key["code"].startswith(EARLIER[key["model"]])
+        assert experiments.archive_file(key | {"code": today}, folder) == file
 
 
 @pytest.mark.parametrize("dataset", sorted({folder.parent.name for folder in ARCHIVED} & set(DATASETS)))

@@ -4,6 +4,7 @@ import torch
 from mmrec import attention
 from mmrec.models.maf import MAF
 from mmrec.models.sasrec import SASRec
+from mmrec.statistics import holm
 
 
 def looking(weigh, streams=lambda items: [items.float()]):
@@ -142,6 +143,7 @@ def test_attention_beside_that_of_another_model(mixed):
     assert table["modality"].tolist() == ["image", "category"]
     assert (table["ci_low"] > 0).all() and (table["p_holm"] < 0.05).all()
     assert (table["users"] == 80).all() and (table["seeds"] == 2).all()
+    assert table["p_holm"].tolist() == holm(table["p_value"].to_numpy()).tolist() != table["p_value"].tolist()
     torch.testing.assert_close(table["difference"].tolist(), (table["ours"] - table["theirs"]).tolist())
     observed = attention.relations([alike], by_kind(), mixed, 10)["observed"]
     torch.testing.assert_close(table["ours"].tolist(), observed.tolist())
@@ -151,14 +153,43 @@ def test_attention_beside_that_of_another_model(mixed):
     assert (same[["difference", "ci_low", "ci_high"]] == 0).all(axis=None) and (same["p_value"] == 1).all()
 
 
-def test_what_sasrec_looks_at_is_what_maf_without_features_does(shop):
-    """And is what moves its states: the first layer's weights times values are its attention's output."""
+def test_attention_is_that_of_the_last_layer_and_of_all_heads(mixed):
+    """Another first layer changes nothing, and two heads are their mean."""
+
+    def look(items):
+        one, other = (looking(weigh)(items)[0] for weigh in (same_kind, latest))
+        layers = [torch.cat([other, other], 2), torch.cat([one, other], 2)]
+        return torch.cat(layers), torch.zeros(2, len(items), 2, 1, *items.shape[1:], items.shape[1])
+
+    both = [looking(same_kind), looking(latest)]
+    found = attention.relations([look], by_kind(), mixed, 10)
+    torch.testing.assert_close(found["observed"], attention.relations(both, by_kind(), mixed, 10)["observed"])
+    beside = attention.beside([look], [looking(latest)], by_kind(), mixed, 10)
+    torch.testing.assert_close(beside["ours"].tolist(), found["observed"].tolist())
+
+
+def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(make_sequences):
+    sequences = make_sequences([[1, 2, 3, 4, 5], [6, 7, 18, 9, 10], [11, 2, 13, 14, 15]], 20)
+
+    def blind(user):  # all weight on the last item, of which nothing is asked
+        def weigh(items):
+            own = items[:, :1] == user
+            return torch.where(own, (torch.arange(items.shape[1]) == 3).float(), torch.ones(items.shape))
+
+        return looking(weigh)
+
+    table = attention.beside([blind(1)], [blind(6)], by_kind(), sequences, 10)
+    assert table["users"].tolist() == [1, 1]
+    assert table["difference"].tolist() == [0, 0]  # the third user's, who sees the same under both
+
+
+@pytest.mark.parametrize("start", ["oldest", "latest"])
+def test_what_sasrec_looks_at_is_what_maf_without_features_does(shop, start):
     torch.manual_seed(0)
-    without = MODEL | {"modalities": ()}
+    without = MODEL | {"modalities": (), "positions_from": start}
     maf = MAF(n_items=30, max_length=8, features=shop.features, **without).eval()
-    own = {name: MODEL[name] for name in ("dim", "layers", "heads", "dropout", "positions_from")}
+    own = {name: without[name] for name in ("dim", "layers", "heads", "dropout", "positions_from")}
     sasrec = SASRec(n_items=30, max_length=8, **own).eval()
-    # Parameter for parameter, in the order that they are made.
     names = {"position": "transformer.position", "norm": "transformer.norm", "body": "transformer"}
     state = {}
     for name, value in maf.state_dict().items():

@@ -445,6 +445,26 @@ def test_experiments_that_need_a_modality_are_left_out_without_it(variants):
     assert [e.name for e in settings.resolve("shop", "variant")] == ["gated", "unlike", "blind_too"]
 
 
+@pytest.mark.parametrize(
+    "model, options", [("sasrec", "{}"), ("maf", "{modalities: [text], category_weight: 0.0}")], ids=["sasrec", "maf"]
+)
+def test_fewer_categories_are_refused_where_none_is_shown(variants, model, options):
+    asked = f"{{model: {model}, control: maf, options: {options}, categories: rarest}}"
+    with pytest.raises(ConfigError, match="variant.gated.categories: no category is shown there"):
+        variants("{}", VARIANTS.replace("{model: maf, control: maf, options: {fusion: gate}}", asked, 1))
+
+
+def test_fewer_categories_are_refused_on_a_data_set_without_any(read):
+    asked = "{model: maf, options: {modalities: [category]}, categories: rarest}"
+    changed = PARAMS.replace("  deep:", f"  fewer:\n    fewer: {asked}\n  deep:", 1)
+    blind = changed[: changed.index("  blind:")], changed[changed.index("  blind:") :]
+    with pytest.raises(ConfigError, match="with datasets.blind, experiments.fewer.fewer.categories: no category"):
+        read(PARAMS, blind[0] + blind[1].replace("category: true", "category: false", 1))
+    needing = asked.replace("model: maf,", "model: maf, needs: [category],")
+    found = read(PARAMS, (blind[0] + blind[1].replace("category: true", "category: false", 1)).replace(asked, needing))
+    assert not found.resolve("blind", "fewer") and found.resolve("shop", "fewer")[0].categories == "rarest"
+
+
 def test_controls_of_a_data_set_are_those_of_its_groups(variants):
     settings, _ = variants("{}")
     assert settings.controls("blind") == {"gated": "maf", "unlike": "sasrec"}

@@ -312,9 +312,9 @@ def test_the_digest_is_that_of_every_python():
     before = experiments._canonical(tree)
     tree.body[0].type_params, tree.body[0].type_comment = [], None
     assert experiments._canonical(tree) == before
-    assert experiments._canonical(ast.parse(code.replace("True", "1"))) != before
-    assert experiments._canonical(ast.parse(code.replace("1.0", "1"))) != before
-    assert experiments._canonical(ast.parse(code.replace(", None", ""))) != before
+    other = ("True", "1"), ("1.0", "1"), (", None", ""), (", 1,", ", '1',"), ("f(x)", "g(x)"), ("f(x)", "f(y)")
+    for old, new in (*other, ('"a"', '"b"'), ("return", "yield"), ("x[", "x.a[")):
+        assert experiments._canonical(ast.parse(code.replace(old, new))) != before, old
 
 
 def test_a_changed_number_or_line_is_code(digest_with):
@@ -733,6 +733,22 @@ def test_a_trained_model_gives_the_ranks_that_were_stored(gathered, settings, pa
         found = evaluate(model.score, data.sequences, split, 8)
         stored = ranks[ranks["split"] == split].drop(columns=["experiment", "seed", "split"])
         pd.testing.assert_frame_equal(found, stored.reset_index(drop=True))
+
+
+def test_with_the_rarest_category_too_a_run_is_found_again_and_its_weights_give_its_ranks(
+    settings, paths, one_by_one, monkeypatch
+):
+    maf = settings.experiments["main"]["maf"]
+    rarest = replace(maf, categories="rarest", options={"modalities": ("text", "category")})
+    one = replace(settings, experiments=settings.experiments | {"probes": {"rarest": rarest}})
+    experiments.run_groups(paths, one, "shop", ["probes"], CPU)
+    monkeypatch.setattr(experiments, "run", None)  # it is not called again
+    experiments.run_groups(paths, one, "shop", ["probes"], CPU)
+    data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    model = experiments.trained_model(paths, one, "shop", "probes", "rarest", 0, data)
+    stored = pd.read_parquet(paths.group("shop", "probes") / "ranks.parquet").query("seed == 0 and split == 'test'")
+    found = evaluate(model.score, data.sequences, "test", 8)["full_unseen"]
+    assert found.tolist() == stored["full_unseen"].tolist()
 
 
 def test_histories_are_shuffled_where_it_is_asked_too(shop, settings, choose, tmp_path, monkeypatch):

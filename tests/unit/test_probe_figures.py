@@ -77,4 +77,21 @@ def test_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_so():
     left, right = probe_figures.agreement(curves).axes
     assert [line.get_ydata().tolist() for line in left.lines[:2]] == [[0.1, -0.2], [0.3]]
     assert [line.get_ydata().tolist() for line in right.lines] == [[25, 75], [0]]
-    assert [text.get_text() for text in left.get_legend().get_texts()] == ["text"]
+    assert [text.get_text() for text in left.figure.legends[0].get_texts()] == ["text (a line: a seed)"]
+
+
+def test_relations_are_beside_chance_and_beside_the_other_model():
+    table = pd.DataFrame({"modality": ["image", "text"], "observed": [0.3, 0.1], "users": [7, 9]})
+    table = table.assign(chance=[0.2, 0.15], chance_low=[0.17, 0.14], chance_high=[0.21, 0.18])
+    beside = pd.DataFrame({"difference": [0.1, -0.2], "ci_low": [0.05, -0.4], "ci_high": [0.2, -0.1]})
+    left, right = probe_figures.relations(table, beside).axes
+    (chance,), (apart,) = left.containers, right.containers
+    ends = [np.array(found.lines[2][0].get_segments())[:, :, 0] for found in (chance, apart)]
+    assert chance.lines[0].get_xdata().tolist() == [0.2, 0.15]
+    assert ends[0] == pytest.approx(np.array([[0.17, 0.21], [0.14, 0.18]]))
+    assert [line.get_xdata().tolist() for line in left.lines if line.get_label().endswith("own attention")] == [
+        [0.3, 0.1]
+    ]
+    assert apart.lines[0].get_xdata().tolist() == [0.1, -0.2]
+    assert ends[1] == pytest.approx(np.array([[0.05, 0.2], [-0.4, -0.1]]))
+    assert [text.get_text() for text in left.get_yticklabels()] == ["image (7 users)", "text (9 users)"]
