@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from mmrec import archive, claims, config, experiments, tables, tuning
+from mmrec.statistics import holm
 
 ROOT = Path(__file__).parents[2]
 SEEDS = {
@@ -177,11 +178,11 @@ def test_readme_says_what_comparisons_say():
         for metric in ("ndcg", "hr")
     ]
     asked += [("beauty_2014", "dif_sr", "hr"), ("hm", "sasrec_from_latest", "ndcg"), ("hm", "maf_from_latest", "ndcg")]
+    films = ("maf", "sasrec_wide", "permuted", "random", "shuffled", "rarest_category")
+    asked += [("movielens_1m_1500_users", name, "ndcg") for name in films]
     asked += [
-        ("movielens_1m_1500_users", name, "ndcg") for name in ("maf", "sasrec_wide", "permuted", "random", "shuffled")
-    ]
-    asked += [
-        ("beauty_2014_sampled", name, "ndcg") for name in ("maf", "shuffled", "early_concat", "random", "permuted")
+        ("beauty_2014_sampled", name, "ndcg")
+        for name in ("maf", "shuffled", "early_concat", "random", "permuted", "rarest_category")
     ]
     for dataset, experiment, metric in asked:
         assert of(dataset, experiment, metric) in words, (dataset, experiment, metric)
@@ -189,6 +190,8 @@ def test_readme_says_what_comparisons_say():
         assert of("beauty_2014", experiment, "ndcg", "full_all") in words, experiment
     for experiment in ("early_sum", "late", "early_concat"):
         assert of("beauty_2014_sampled", experiment, "ndcg", "full_all") in words, experiment
+    for experiment in ("permuted", "shuffled", "late", "contrastive", "random"):
+        assert of("hm", experiment, "ndcg", "sampled_100") in words, experiment
     for experiment in ("gru4rec", "caser", "bert4rec", "sasrec_bce", "sasrec_from_oldest"):
         assert of("beauty_2014", experiment, "ndcg", name="baselines") in words, experiment
 
@@ -269,6 +272,27 @@ def test_nothing_is_supported_on_the_negative_control(judged):
 
 def test_readme_shows_the_verdicts(judged):
     assert claims.as_markdown(judged) in (ROOT / "README.md").read_text()
+
+
+def test_readme_says_what_features_turn_attention_to(judged):
+    of = judged[judged["id"].str.startswith("attention_turns_to_")]
+    supported = of.loc[of["verdict"] == "supported", ["dataset", "id"]]
+    assert set(map(tuple, supported.to_numpy())) == {
+        (dataset, "attention_turns_to_categories") for dataset in ("demo", "movielens_1m_1500_users")
+    }
+
+
+def test_readme_says_what_h_and_m_says_of_itself():
+    words = " ".join((ROOT / "README.md").read_text().split())
+    table = pd.read_csv(ROOT / "reports/hm/comparisons.csv").query("metric == 'ndcg' and k == 10")
+    catalogue, sampled = (table[table["protocol"] == protocol] for protocol in ("full_unseen", "sampled_100"))
+    assert f"of {len(catalogue)} comparisons in NDCG@10 over the whole" in words and (catalogue["p_holm"] >= 0.05).all()
+    certain = {"permuted", "shuffled", "sasrec_shuffled", "late"}
+    assert set(sampled.loc[sampled["p_holm"] < 0.05, "experiment"]) == certain
+    together = holm(sampled["p_value"].to_numpy())
+    assert set(sampled.loc[together < 0.05, "experiment"]) == {"shuffled"}
+    assert f"corrected for all {len(sampled)} at once" in words
+    assert f"in a group of {(sampled['group'] == 'loss').sum()}" in words
 
 
 def test_readme_says_what_ablations_on_beauty_say():
