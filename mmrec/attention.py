@@ -92,7 +92,8 @@ def relations(
         features: modality -> (V + 1, F), presence (V + 1,).
 
     Returns:
-        modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users.
+        modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users. A
+        modality that no user has twice is left out.
     """
     looks = _looks(attentions, features, sequences, max_length)
     weight, count = looks.weights.mean(0), looks.earlier
@@ -104,7 +105,7 @@ def relations(
         shuffled[order] = np.lexsort((generator.random(len(count)), count))
         shuffles.append(shuffled)
     rows = []
-    for modality in features:
+    for modality in looks.modalities:
         observed = np.nanmean(looks.resemblance(modality, weight))
         chance = np.array([np.nanmean(looks.resemblance(modality, weight[shuffled])) for shuffled in shuffles])
         low, high = np.quantile(chance, [0.025, 0.975])
@@ -136,7 +137,7 @@ def beside(
     """
     both = [_looks(attentions, features, sequences, max_length) for attentions in (ours, theirs)]
     rows = []
-    for modality in features:
+    for modality in both[0].modalities:
         our, their = (np.stack([looks.resemblance(modality, weight) for weight in looks.weights]) for looks in both)
         told = ~np.isnan(np.vstack([our, their])).any(0)
         our, their = our[:, told], their[:, told]
@@ -157,6 +158,11 @@ class _Looks:
     alike: dict[str, np.ndarray]  # modality -> (U, T) resemblance to the last item, 0 where unknown
     known: dict[str, np.ndarray]  # modality -> (U, T) 0 or 1: both items have it
     earlier: np.ndarray  # (U,) how many items come before the last
+
+    @property
+    def modalities(self) -> list[str]:
+        """Those of which anything is known."""
+        return [modality for modality, known in self.known.items() if known.any()]
 
     def resemblance(self, modality: str, weight: np.ndarray) -> np.ndarray:
         """(U,) of each user the mean under weights (U, T); nan where no weight is on an item of which it is known."""

@@ -168,6 +168,18 @@ def test_attention_is_that_of_the_last_layer_and_of_all_heads(mixed):
     torch.testing.assert_close(beside["ours"].tolist(), found["observed"].tolist())
 
 
+def test_a_modality_that_no_user_has_twice_is_left_out(mixed):
+    features = by_kind()
+    matrix, present = features["image"]
+    features["image"] = (matrix, present.index_fill(0, torch.arange(1, 20), False))  # one item has it
+    look = looking(same_kind)
+    assert attention.relations([look], features, mixed, 10)["modality"].tolist() == ["category"]
+    assert attention.beside([look], [look], features, mixed, 10)["modality"].tolist() == ["category"]
+    nothing = {"image": features["image"]}
+    assert attention.relations([look], nothing, mixed, 10).empty
+    assert attention.beside([look], [look], nothing, mixed, 10).empty
+
+
 def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(make_sequences):
     sequences = make_sequences([[1, 2, 3, 4, 5], [6, 7, 18, 9, 10], [11, 2, 13, 14, 15]], 20)
 
