@@ -275,11 +275,20 @@ def test_readme_shows_the_verdicts(judged):
 
 
 def test_readme_says_what_features_turn_attention_to(judged):
-    of = judged[judged["id"].str.startswith("attention_turns_to_")]
-    supported = of.loc[of["verdict"] == "supported", ["dataset", "id"]]
-    assert set(map(tuple, supported.to_numpy())) == {
-        (dataset, "attention_turns_to_categories") for dataset in ("demo", "movielens_1m_1500_users")
-    }
+    words = " ".join((ROOT / "README.md").read_text().split())
+    of = judged[
+        judged["id"].str.startswith(("attends_by_", "attention_turns_to_")) & (judged["verdict"] == "supported")
+    ]
+    claimed = of.groupby("dataset")["id"].agg(set)
+    assert claimed.index.tolist() == ["demo", "movielens_1m_1500_users"]
+    assert all(ids == {"attends_by_category", "attention_turns_to_categories"} for ids in claimed)
+    assert "They turn it to the same two, and to pictures or texts nowhere" in words
+    attended, beside = (
+        pd.read_csv(ROOT / f"reports/movielens_1m_1500_users/{name}.csv").set_index("modality").loc["category"]
+        for name in ("attention", "attention_beside")
+    )
+    told = f"({attended['observed']:.3f} in common, by chance {attended['chance']:.3f}, under SASRec's attention"
+    assert f"{told} {beside['theirs']:.3f})" in words
 
 
 def test_readme_says_what_h_and_m_says_of_itself():

@@ -457,11 +457,11 @@ def test_fewer_categories_are_refused_where_none_is_shown(variants, model, optio
 def test_fewer_categories_are_refused_on_a_data_set_without_any(read):
     asked = "{model: maf, options: {modalities: [category]}, categories: rarest}"
     changed = PARAMS.replace("  deep:", f"  fewer:\n    fewer: {asked}\n  deep:", 1)
-    blind = changed[: changed.index("  blind:")], changed[changed.index("  blind:") :]
+    shop, blind = changed.split("  blind:")
+    changed = f"{shop}  blind:{blind.replace('category: true', 'category: false', 1)}"
     with pytest.raises(ConfigError, match="with datasets.blind, experiments.fewer.fewer.categories: no category"):
-        read(PARAMS, blind[0] + blind[1].replace("category: true", "category: false", 1))
-    needing = asked.replace("model: maf,", "model: maf, needs: [category],")
-    found = read(PARAMS, (blind[0] + blind[1].replace("category: true", "category: false", 1)).replace(asked, needing))
+        read(PARAMS, changed)
+    found = read(PARAMS, changed.replace("maf, options: {modalities", "maf, needs: [category], options: {modalities"))
     assert not found.resolve("blind", "fewer") and found.resolve("shop", "fewer")[0].categories == "rarest"
 
 
