@@ -746,6 +746,7 @@ def test_with_the_rarest_category_too_a_run_is_found_again_and_its_weights_give_
     experiments.run_groups(paths, one, "shop", ["probes"], CPU)
     data = experiments.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     model = experiments.trained_model(paths, one, "shop", "probes", "rarest", 0, data)
+    assert set(model.get_buffer("category_features").sum(1).tolist()) == {0.0, 1.0}
     stored = pd.read_parquet(paths.group("shop", "probes") / "ranks.parquet").query("seed == 0 and split == 'test'")
     found = evaluate(model.score, data.sequences, "test", 8)["full_unseen"]
     assert found.tolist() == stored["full_unseen"].tolist()

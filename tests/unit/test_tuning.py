@@ -142,6 +142,21 @@ def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkey
     assert (given["maf"].loss, given["maf"].epochs) == ("sampled_softmax", 9)
 
 
+def test_a_trial_is_shown_the_categories_that_the_experiment_is(paths, small, monkeypatch):
+    main = small.experiments["main"]
+    rarest = main | {"maf": replace(main["maf"], categories="rarest")}
+    build, most = experiments.build, []
+
+    def watched(options, data, max_length):
+        most.append((type(options), data.features["category"][0].sum(1).max().item()))
+        return build(options, data, max_length)
+
+    monkeypatch.setattr(experiments, "build", watched)
+    tuning.tune(paths, replace(small, experiments=small.experiments | {"main": rarest}), "shop", CPU)
+    assert {at_most for kind, at_most in most if kind is config.MAF} == {1.0}
+    assert {at_most for kind, at_most in most if kind is config.SASRec} != {1.0}
+
+
 def test_the_test_users_are_never_asked(paths, small, monkeypatch):
     asked, evaluate = [], training.evaluate
     monkeypatch.setattr(training, "evaluate", lambda *given: asked.append(given[2]) or evaluate(*given))
