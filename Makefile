@@ -18,7 +18,7 @@ demo: setup ## the generated shop and its negative control, from nothing to resu
 	dvc repro results@demo results@demo_null probe@demo probe@demo_null
 
 replicate: setup ## every data set whose raw files this machine has or can make, then the verdicts
-	set -o pipefail; names=$$(python -m mmrec.sources available | paste -sd "|") \
+	set -o pipefail; names=$$(python -m mmrec available | paste -sd "|") \
 		&& dvc repro $$(dvc stage list --name-only | grep -E "^(results|probe|probe_training|published)@($$names)$$") \
 		&& dvc repro --single-item claims
 

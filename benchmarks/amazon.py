@@ -22,7 +22,7 @@ CATEGORY = "Sports_and_Outdoors"
 
 def alone(folder: Path) -> int:
     """Inflate, and parse the fields that `read` uses, a block of whole lines at a time; nothing is checked or kept."""
-    from mmrec.sources import amazon
+    from mmrec.data.sources import amazon
 
     count = 0
     types = (amazon.reviews.JSON, amazon.metadata.FIELDS[2018].of_words)
@@ -40,7 +40,7 @@ def alone(folder: Path) -> int:
 
 def read(folder: Path) -> int:
     """The tables that everything after works on."""
-    from mmrec.sources import amazon
+    from mmrec.data.sources import amazon
 
     tables = amazon.read(folder, 2018, CATEGORY)
     return tables.quality["interactions"]["read"] + tables.quality["items"]["read"]

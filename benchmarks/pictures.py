@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mmrec.sources import web
-from mmrec.sources.decoding import thumbnail
-from mmrec.sources.pictures import fetch_pictures
+from mmrec.data.cleaning.decoding import thumbnail
+from mmrec.data.download import web
+from mmrec.data.download.pictures import fetch_pictures
 
 SERVER = Path(__file__).parents[1] / "tests" / "servers.py"
 REPETITIONS = 3

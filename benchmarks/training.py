@@ -16,15 +16,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mmrec import config, evaluation, experiments, losses, runtime, sequences, training
+from mmrec import config, evaluation, losses, runtime, training
+from mmrec.data import sequences
+from mmrec.experiments import runs
 
 REPETITIONS = 3
 
 
-def epoch_of(experiment: config.Experiment, data: experiments.Data, max_length: int) -> Callable[[], object]:
+def epoch_of(experiment: config.Experiment, data: runs.Data, max_length: int) -> Callable[[], object]:
     """A function that trains one epoch of a fresh model with the whole catalogue in its loss."""
     torch.manual_seed(0)
-    model = experiments.build(experiment.model, data, max_length)
+    model = runs.build(experiment.model, data, max_length)
     optimiser = torch.optim.Adam(model.parameters())
     generator = torch.Generator().manual_seed(0)
     return lambda: training._epoch(
@@ -32,7 +34,7 @@ def epoch_of(experiment: config.Experiment, data: experiments.Data, max_length: 
     )
 
 
-def products_of(experiment: config.Experiment, data: experiments.Data, max_length: int) -> Callable[[], object]:
+def products_of(experiment: config.Experiment, data: runs.Data, max_length: int) -> Callable[[], object]:
     """A function that does the matrix products of SASRec's epoch alone, forward and backward, at real positions."""
     dim, device = experiment.model.dim, data.sequences.items.device
     table = torch.randn(data.sequences.n_items, dim, device=device)
@@ -86,11 +88,11 @@ def main(dataset: str) -> None:
     if os.environ != before:  # libraries read it when they are loaded
         os.execv(sys.executable, [sys.executable, *sys.argv])
     device = runtime.prepare(arithmetic, arithmetic.encoder_threads)
-    data = experiments.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = runs.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     max_length = settings.protocol.max_length
     main_group = {experiment.name: experiment for experiment in settings.resolve(dataset, "main", tuned=False)}
     sasrec, maf = main_group["sasrec"], main_group["maf"]
-    model = experiments.build(sasrec.model, data, max_length).eval()
+    model = runs.build(sasrec.model, data, max_length).eval()
     states, table = torch.randn(len(data.sequences.train_end), sasrec.model.dim), model.item.weight.detach()[1:]
     bases = {"epoch": "SASRec's products alone", "evaluation": "bare scores + top-k"}
     work = {

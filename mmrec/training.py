@@ -11,11 +11,11 @@ from torch import nn
 
 from mmrec import losses
 from mmrec.config import Training
+from mmrec.data.sequences import Sequences, training_batches
 from mmrec.evaluation import evaluate, gains
 from mmrec.files import atomic
-from mmrec.gradients import TaskGradients
+from mmrec.multitask import TaskGradients
 from mmrec.progress import report
-from mmrec.sequences import Sequences, training_batches
 
 SELECTION = ("full_unseen", "ndcg", 10)  # what early stopping watches on the validation users
 

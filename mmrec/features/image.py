@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_Weights, vgg16
 
 from mmrec.config import VGG16, EfficientNetLite0
+from mmrec.data.cleaning.decoding import to_rgb
 from mmrec.features import FeatureError, weights
-from mmrec.sources.decoding import to_rgb
 
 SIZE = 224
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth

@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from mmrec.sequences import Sequences
+from mmrec.data.sequences import Sequences
 
 CHUNK = 4096  # items whose similarities to all others are held at once
 

@@ -8,8 +8,8 @@ popularity decides between equals, and alone where nothing ever followed.
 import torch
 from torch import Tensor
 
+from mmrec.data.sequences import Sequences, take
 from mmrec.models.next_item import last, to_front
-from mmrec.sequences import Sequences, take
 
 
 class MarkovChain:

@@ -5,7 +5,7 @@ POP in the comparisons of SASRec (Kang and McAuley, ICDM 2018, section IV-B) and
 
 from torch import Tensor
 
-from mmrec.sequences import Sequences
+from mmrec.data.sequences import Sequences
 
 
 class Popularity:

@@ -15,8 +15,8 @@ import pytest
 import servers
 from PIL import Image
 
-from mmrec.sources.download import Fingerprint, Part, Remote, download
-from mmrec.sources.pictures import fetch_pictures
+from mmrec.data.download.files import Fingerprint, Part, Remote, download
+from mmrec.data.download.pictures import fetch_pictures
 
 KILLS = 20
 
@@ -27,7 +27,7 @@ def processes():
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MMREC_PROGRESS", "/dev/null")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["mmrec.sources.download", "mmrec.sources.pictures"])
+        context.set_forkserver_preload(["mmrec.data.download.files", "mmrec.data.download.pictures"])
         yield context
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from mmrec import config, experiments
+from mmrec import config
+from mmrec.experiments import runs
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -54,10 +55,10 @@ def closure(code: str) -> set[Path]:
 
 def code_of(stage: dict) -> str:
     module, *rest = stage["cmd"].removeprefix("python -m ").split()
-    if module != "mmrec.notebook":
+    if module != "mmrec.report.notebook":
         return f"import {module}.__main__"
     cells = nbformat.read(ROOT / "notebooks" / f"{rest[0]}.ipynb", as_version=4).cells
-    return "\n".join(["import mmrec.notebook", *(cell.source for cell in cells if cell.cell_type == "code")])
+    return "\n".join(["import mmrec.report.notebook", *(cell.source for cell in cells if cell.cell_type == "code")])
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -90,13 +91,13 @@ def test_ablated_data_sets_are_those_with_more_than_the_main_group():
 
 def test_probed_data_sets_are_those_with_the_group_that_is_probed():
     settings = config.load(ROOT / "params.yaml")
-    probed = [name for name, about in settings.datasets.items() if set(experiments.PROBED) <= set(about.groups)]
+    probed = [name for name, about in settings.datasets.items() if set(runs.PROBED) <= set(about.groups)]
     assert PIPELINE["vars"][2]["probed"] == probed
 
 
 def test_published_data_sets_are_those_with_published_numbers_of_experiments_that_exist():
     settings = config.load(ROOT / "params.yaml")
-    published = {path.stem: pd.read_csv(path) for path in (ROOT / "notebooks" / "published").glob("*.csv")}
+    published = {path.stem: pd.read_csv(path) for path in (ROOT / "references" / "published").glob("*.csv")}
     assert PIPELINE["vars"][3]["published"] == list(published)
     for name, table in published.items():
         groups = settings.datasets[name].groups
@@ -163,7 +164,7 @@ def test_executed_notebook_is_whole_and_is_of_its_source(path):
 
 def test_notebook_of_unknown_data_set_ends_in_one_line():
     run = subprocess.run(
-        [sys.executable, "-m", "mmrec.notebook", "01_prepare_data", "nowhere"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "mmrec", "run", "01_prepare_data", "nowhere"], capture_output=True, text=True, cwd=ROOT
     )
     assert run.returncode == 1
     assert run.stderr.strip().splitlines()[-1].startswith("no data set 'nowhere' in params.yaml; one of ['demo'")

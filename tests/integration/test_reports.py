@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from mmrec import archive, claims, config, experiments, tables, tuning
+from mmrec import config
+from mmrec.analysis import claims
+from mmrec.experiments import archive, runs, tuning
+from mmrec.report import tables
 from mmrec.statistics import holm
 
 ROOT = Path(__file__).parents[2]
@@ -149,9 +152,9 @@ def test_an_archived_run_is_of_what_determines_it_today(folder):
     kinds = {kind.__name__: kind for kind in config.MODELS.values()}
     for file in files:
         key = archive.about(file)["key"]
-        today = experiments.code_digest(kinds[key["model"]])
+        today = runs.code_digest(kinds[key["model"]])
         assert key["code"] == today or key["code"].startswith(EARLIER[key["model"]])
-        assert experiments.archive_file(key | {"code": today}, folder) == file
+        assert runs.archive_file(key | {"code": today}, folder) == file
 
 
 @pytest.mark.parametrize("dataset", sorted({folder.parent.name for folder in ARCHIVED} & set(DATASETS)))
@@ -255,7 +258,7 @@ def test_planted_strengths_are_found_in_order():
 
 @pytest.fixture(scope="module")
 def judged():
-    registered = claims.load(ROOT / "notebooks" / "claims.yaml")
+    registered = claims.load(ROOT / "references" / "claims.yaml")
     settings = config.load(ROOT / "params.yaml")
     return claims.judge(registered, {name: ROOT / "reports" / name for name in settings.datasets})
 

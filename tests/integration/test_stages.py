@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from mmrec import config, sources
+from mmrec import config
+from mmrec.data import sources
 
 ROOT = Path(__file__).parents[2]
 STAGES = [
@@ -27,7 +28,8 @@ def project(tmp_path_factory):
     """A project with one data set of kind `folder`, too small to learn from, and a short training."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
-    (root / "notebooks" / "published" / "mine.csv").write_text(PUBLISHED)
+    (root / "references" / "published").mkdir(parents=True)
+    (root / "references" / "published" / "mine.csv").write_text(PUBLISHED)
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     demo = params["datasets"].pop("demo")
@@ -52,7 +54,7 @@ SMALL = {"shoppers": 60, "items": 40, "mean_length": 6.0}
 
 def run(project: Path, stage: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "mmrec.notebook", stage, "mine"], cwd=project, capture_output=True, text=True
+        [sys.executable, "-m", "mmrec", "run", stage, "mine"], cwd=project, capture_output=True, text=True
     )
 
 

@@ -58,7 +58,7 @@ def recomputed(tmp_path_factory):
         if finished.stat().st_mtime > code:
             shutil.copytree(finished.parent, work / ".runs" / finished.parent.name)
     subprocess.run(
-        [sys.executable, "-m", "mmrec.sources", "fetch", "demo"],
+        [sys.executable, "-m", "mmrec", "fetch", "demo"],
         env=os.environ | {"MMREC_WORK": str(work)},
         cwd=ROOT,
         check=True,
@@ -152,7 +152,7 @@ def test_one_changed_number_fails(tmp_path):
     forged = tmp_path / "01_prepare_data.ipynb"
     nbformat.write(notebook, forged)
     subprocess.run(
-        [sys.executable, "-m", "mmrec.sources", "fetch", "demo"],
+        [sys.executable, "-m", "mmrec", "fetch", "demo"],
         env=os.environ | {"MMREC_WORK": str(tmp_path)},
         cwd=ROOT,
         check=True,

@@ -1,0 +1,1 @@
+"""Questions put to results and to trained models."""

@@ -1,0 +1,127 @@
+"""What a trained model is worth when features go missing or are disturbed while it is asked, not while it learned.
+
+Letters: V items, F feature width, S seeds, U users.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mmrec import config
+from mmrec.evaluation import evaluate, gains
+from mmrec.experiments import runs
+from mmrec.experiments.runs import Data, Recommender
+from mmrec.statistics import compare, holm, resampled_means
+
+MISSING = (0.1, 0.3, 0.5, 1.0)  # shares of the items that have the modality
+NOISE = (0.25, 0.5, 1.0, 2.0)  # standard deviations, in those of each column
+SEED = 20240527
+
+
+def missing(feature: tuple[Tensor, Tensor], share: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
+    """The modality with a share of the items that have it left without; less is always part of more.
+
+    Args:
+        feature: (V + 1, F), presence (V + 1,). share: 0..1.
+    """
+    matrix, present = feature
+    having = present.nonzero().squeeze(1)
+    lost = having[_order(len(having), seed).to(having.device)[: round(share * len(having))]]
+    return matrix, present.index_fill(0, lost, False)
+
+
+def _order(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
+    """The modality with Gaussian noise on the items that have it, `strength` times each column's deviation."""
+    matrix, present = feature
+    spread = matrix[present].std(0, correction=0)
+    draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(seed)).to(matrix)
+    return torch.where(present[:, None], matrix + strength * spread * draw, matrix), present
+
+
+def trained(paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data) -> list[Recommender]:
+    """An experiment's model of every seed, looking at these data; see `runs.PROBED`."""
+    group = next(group for group in runs.PROBED if name in settings.experiments[group])
+    seeds = settings.seeds_of(dataset)
+    return [runs.trained_model(paths, settings, dataset, group, name, seed, data) for seed in seeds]
+
+
+WAYS = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}
+
+Gains = dict[tuple[str, str, float], np.ndarray]
+"""(kind, modality, level) -> (S, U) NDCG@10 (full_unseen) of each model and test user; at level 0 all is as it was."""
+
+
+def disturbed(
+    models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int, kinds: Iterable[str] = tuple(WAYS)
+) -> Gains:
+    """What trained models gain when their features are disturbed, one modality or all at once.
+
+    Args:
+        models: those, one for each seed, that look at the data that they are given.
+        kinds: of `WAYS`.
+    """
+    whole = _gains(models(data), data, max_length)
+    found = {}
+    for kind in kinds:
+        disturb, levels = WAYS[kind]
+        for modality in [*data.features, "all"]:
+            found[kind, modality, 0.0] = whole
+            for level in levels:
+                features = {
+                    name: disturb(feature, level) if modality in (name, "all") else feature
+                    for name, feature in data.features.items()
+                }
+                found[kind, modality, level] = _gains(models(replace(data, features=features)), data, max_length)
+    return found
+
+
+def _gains(models: Iterable[Recommender], data: Data, max_length: int) -> np.ndarray:
+    ranks = (evaluate(model.score, data.sequences, "test", max_length)["full_unseen"].to_numpy() for model in models)
+    return np.stack([gains(rank, "ndcg", 10) for rank in ranks])
+
+
+def losses_table(found: Gains) -> pd.DataFrame:
+    """robustness.csv: what each disturbance takes from a model; paired over users and seeds, for it is the same model.
+
+    Returns:
+        kind, modality, level, ndcg_10, loss, ci_low, ci_high (95 %, bootstrap over users and seeds), p_value, p_holm
+        (corrected for the modalities, and all at once, that are disturbed in one way), users, seeds.
+    """
+    lost = {key: found[key[0], key[1], 0.0] - after for key, after in found.items()}
+    nothing = np.zeros((1, next(iter(lost.values())).shape[1]))
+    return _table(found, lost, dict.fromkeys(lost, nothing)).rename(columns={"difference": "loss"})
+
+
+def mended_table(without: Gains, trained_for_it: Gains) -> pd.DataFrame:
+    """mended.csv: the same disturbances of a model that was trained without them and of one that was trained for them.
+
+    Returns:
+        kind, modality, level, ndcg_10 (trained for it), without (not), difference, ci_low, ci_high, p_value, p_holm,
+        users, seeds; see `losses_table`.
+    """
+    table = _table(trained_for_it, trained_for_it, without)
+    table.insert(4, "without", [of.mean() for of in without.values()])
+    return table
+
+
+def _table(shown: Gains, ours: Gains, theirs: Gains) -> pd.DataFrame:
+    ends = np.cumsum([len(rows) for gained in (ours, theirs) for rows in gained.values()])
+    drawn = np.split(resampled_means(np.vstack([*ours.values(), *theirs.values()])), ends[:-1], axis=1)
+    rows = []
+    for number, key in enumerate(ours):
+        found = compare(ours[key], theirs[key], drawn[number], drawn[number + len(ours)])
+        rows.append((*key, shown[key].mean(), found.difference, found.ci_low, found.ci_high, found.p_value))
+    columns = ["kind", "modality", "level", "ndcg_10", "difference", "ci_low", "ci_high", "p_value"]
+    table = pd.DataFrame(rows, columns=columns)
+    family = table.groupby(["kind", "level"], sort=False)["p_value"]
+    table["p_holm"] = family.transform(lambda p_values: holm(p_values.to_numpy()))
+    seeds, users = next(iter(shown.values())).shape
+    return table.assign(users=users, seeds=seeds)

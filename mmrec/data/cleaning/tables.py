@@ -1,0 +1,143 @@
+"""The tables that every source is turned into, and the cleaning that all of them share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmrec.data.cleaning.image_files import normalise, problems
+from mmrec.data.cleaning.rows import EXAMPLES, Rows, SourceError
+
+LAST_SECOND = 253_402_300_799  # end of the year 9999; beyond it are milliseconds taken for seconds
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A data set.
+
+    interactions: user_id, item_id (str), timestamp (int64, seconds since 1970 UTC), in source order; a user has an
+        item at most once, and every item is in `items`.
+    items: item_id, title, text (str, "" if none), categories (list of str, [] if none), image (str: path below
+        `images` with forward slashes; None if there is no usable picture); one row an item, in source order.
+    quality: what was read, kept and left out, by reason (plain dicts of int), and `examples` of the places.
+    """
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame
+    quality: dict
+    images: Path
+
+
+def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
+    """Raw rows to `Tables`, every row that is left out counted under one reason, the first that applies.
+
+    Args:
+        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise;
+            or int64: seconds from 1970 to the year 9999, 0 for none).
+        items: item_id, title, text, image (str, "" if none), categories (list of str).
+        images: the folder that `image` is relative to.
+
+    Raises:
+        SourceError: an item twice in `items`, or no row of a table is usable.
+    """
+    items = _clean_items(items)
+    interactions = _clean_interactions(interactions, items.frame["item_id"])
+    frame, pictures_quality, examples = _check_images(items, images)
+    quality = {
+        "interactions": interactions.account(),
+        "items": items.account(),
+        "images": pictures_quality,
+        "text": {"empty": int((frame["text"] == "").sum())},
+        "categories": {"empty": int((frame["categories"].str.len() == 0).sum())},
+        "examples": {"interactions": interactions.examples(), "items": items.examples(), "images": examples},
+    }
+    return Tables(
+        interactions=interactions.frame[["user_id", "item_id", "timestamp"]].reset_index(drop=True),
+        items=frame[["item_id", "title", "text", "categories", "image"]].reset_index(drop=True),
+        quality=quality,
+        images=images,
+    )
+
+
+def _clean_items(rows: Rows) -> Rows:
+    text = {name: _stripped(rows.frame[name]) for name in ("item_id", "title", "text", "image")}
+    rows = Rows(rows.file, rows.frame.assign(**text), rows.dropped)
+    rows = rows.drop(rows.frame["item_id"] == "", "no item").require()
+    unique_ids(rows, "item_id")
+    return rows
+
+
+def unique_ids(rows: Rows, column: str) -> None:
+    """Raises SourceError where an id stands twice, naming both places."""
+    again = rows.frame[column].duplicated(keep="first")
+    if again.any():
+        name = rows.frame.loc[again, column].iloc[0]
+        first, second = rows.locate(rows.frame.loc[rows.frame[column] == name, "line"].iloc[:2])
+        raise SourceError(f"{second}: {column} {name!r} is already at {first}: keep one of them")
+
+
+def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
+    """Keeps a user's first interaction with an item: in time, and among equal times in the file."""
+    frame = rows.frame
+    frame = frame.assign(
+        user_id=_stripped(frame["user_id"]),
+        item_id=_stripped(frame["item_id"]),
+        timestamp=frame["timestamp"] if frame["timestamp"].dtype == np.int64 else seconds(frame["timestamp"]),
+    )
+    rows = Rows(rows.file, frame, rows.dropped)
+    rows = rows.drop(rows.frame["user_id"] == "", "no user")
+    rows = rows.drop(rows.frame["item_id"] == "", "no item")
+    rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
+    rows = rows.drop(~rows.frame["item_id"].isin(known_items), "unknown item")
+    return rows.drop(_repeats(rows.frame), "repeat").require()
+
+
+def _stripped(text: pd.Series) -> pd.Series:
+    """Without blanks around it; the same column where there are none, for there may be gigabytes of it."""
+    pieces = pa.table({"text": text})["text"].chunks
+    return text if all(pc.utf8_trim_whitespace(piece).equals(piece) for piece in pieces) else text.str.strip()
+
+
+def _repeats(interactions: pd.DataFrame) -> np.ndarray:
+    """Which rows are not a user's first interaction with an item."""
+    # As numbers: to look for pairs of texts takes several times the memory.
+    pairs, _ = pd.factorize(interactions["user_id"])
+    items, item_ids = pd.factorize(interactions["item_id"])
+    pairs *= len(item_ids)
+    pairs += items
+    del items
+    is_repeat = pd.Series(pairs).duplicated(keep=False).to_numpy(copy=True)
+    several = np.flatnonzero(is_repeat)
+    several = several[np.argsort(interactions["timestamp"].to_numpy()[several], kind="stable")]
+    is_repeat[several] = pd.Series(pairs[several]).duplicated()
+    return is_repeat
+
+
+def seconds(text: pd.Series) -> pd.Series:
+    """Unix seconds or ISO 8601 text to int64 seconds since 1970 UTC; 0 for what is neither, or not after 1970.
+
+    Only digits (with or without a fraction, which is cut off) are unix seconds; a date has dashes.
+    """
+    text = text.str.strip()
+    is_number = text.str.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?").astype(bool)
+    value = np.zeros(len(text), dtype=np.int64)
+    number = pd.to_numeric(text[is_number]).to_numpy(dtype=np.float64)
+    value[is_number] = np.where(number <= LAST_SECOND, number, 0)
+    moment = pd.to_datetime(text[~is_number], format="ISO8601", utc=True, errors="coerce").dt.as_unit("s")
+    value[~is_number] = np.where(moment.isna(), 0, moment.astype(np.int64))
+    return pd.Series(np.maximum(value, 0), index=text.index)
+
+
+def _check_images(items: Rows, folder: Path) -> tuple[pd.DataFrame, dict, dict]:
+    """Items with `image` None where the picture cannot be used, the account of that, and examples."""
+    names = items.frame["image"]
+    reasons = problems(folder, names)
+    usable = (names != "") & reasons.isna()
+    image = names.map(lambda name: normalise(name) if name else None).astype(object).where(usable, None)
+    unusable = {reason: int(count) for reason, count in reasons.value_counts().sort_index().items()}
+    examples = {reason: names[reasons == reason].head(EXAMPLES).tolist() for reason in unusable}
+    account = {"listed": int((names != "").sum()), "usable": int(usable.sum()), "unusable": unusable}
+    return items.frame.assign(image=image), account, examples

@@ -1,0 +1,96 @@
+"""Amazon reviews (McAuley, Ni, Hou et al.): one shop of a release, and those who reviewed at least five of its items.
+
+| release | reviews                              | products                                         |
+|---------|--------------------------------------|--------------------------------------------------|
+| 2014    | reviews_<Category>_5.json.gz         | meta_<Category>.json.gz, a Python literal a line |
+| 2018    | <Category>_5.json.gz                 | meta_<Category>.json.gz                          |
+| 2023    | <Category>.csv.gz (5core/rating_only)| meta_<Category>.jsonl.gz                         |
+
+The others are a JSON object a line. The provider ships addresses of pictures only; what was fetched from there is in
+pictures.csv (item_id, image, reason) and images/.
+
+The text of an item is, in all releases, `title. brand. description`, of a description in pieces all of them. (The
+precursor used the first piece alone, where there is one.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mmrec.data.sources.amazon import metadata, reviews
+from mmrec.data.cleaning.rows import EXAMPLES, Rows, read_csv
+from mmrec.data.cleaning.tables import Tables, clean
+
+FILES = {  # by release: of reviews, of products
+    2014: ("reviews_{}_5.json.gz", "meta_{}.json.gz"),
+    2018: ("{}_5.json.gz", "meta_{}.json.gz"),
+    2023: ("{}.csv.gz", "meta_{}.jsonl.gz"),
+}
+
+
+def read(folder: Path, release: int, category: str) -> Tables:
+    """Every review is an interaction; items are those that are reviewed, the described ones first.
+
+    An item that the metadata lack is kept without words or categories, so that nobody's sequence has a hole;
+    `quality["metadata"]` counts them, and in `quality["items"]` they count as read. Of several lines on one item the
+    first is taken. `quality["fields"]` counts fields of items that are kept which are not as they should be. The
+    shop's own name is no category. A picture that could not be fetched counts among the images that are not usable.
+
+    Raises:
+        SourceError: a file is missing, cut off or not compressed, or no line of it is usable.
+    """
+    of_reviews, of_products = files(folder, release, category)
+    bought = reviews.read(of_reviews)
+    reviewed = bought.frame["item_id"].unique().tolist()
+    described, wrong = metadata.read(of_products, release, category, set(reviewed))
+    items, lost = _with_pictures(_with_the_others(described, reviewed), folder / "pictures.csv")
+    tables = clean(bought, items, folder / "images")
+    quality, examples = tables.quality, tables.quality["examples"]
+    quality["metadata"] = {"empty": len(items.frame) - len(described.frame)}
+    quality["fields"] = {problem: len(lines) for problem, lines in wrong.items()}
+    examples["fields"] = {problem: described.locate(lines[:EXAMPLES]) for problem, lines in wrong.items()}
+    for reason, ids in lost.items():
+        quality["images"]["listed"] += len(ids)
+        quality["images"]["unusable"][reason] = quality["images"]["unusable"].get(reason, 0) + len(ids)
+        examples["images"].setdefault(reason, ids[:EXAMPLES])
+    return tables
+
+
+def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
+    """Where the pictures of reviewed items may be: item_id, urls (list of str, best first), an item a row.
+
+    Items without any address are left out.
+
+    Raises:
+        SourceError: as `read`.
+    """
+    of_reviews, of_products = files(folder, release, category)
+    reviewed = set(reviews.read(of_reviews).frame["item_id"].unique().tolist())
+    found = metadata.addresses(of_products, release, reviewed)
+    return found[found["urls"].str.len() > 0].reset_index(drop=True)
+
+
+def files(folder: Path, release: int, category: str) -> tuple[Path, Path]:
+    """That of the reviews, and that of the products."""
+    of_reviews, of_products = FILES[release]
+    return folder / of_reviews.format(category), folder / of_products.format(category)
+
+
+def _with_the_others(described: Rows, reviewed: Sequence[str]) -> Rows:
+    ids = pd.Index(reviewed).difference(described.frame["item_id"], sort=False)
+    others = pd.DataFrame({"item_id": ids, "title": "", "text": "", "line": 0, "categories": [[] for _ in ids]})
+    frames = [described.frame, others.astype(described.frame.dtypes)]
+    return replace(described, frame=pd.concat(frames, ignore_index=True))
+
+
+def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]:
+    """Items with `image` as `path` says ("" without), and by reason the items whose picture was lost."""
+    if not path.exists():
+        return replace(items, frame=items.frame.assign(image="")), {}
+    fetched = read_csv(path, ["item_id", "image", "reason"]).frame.drop_duplicates("item_id").set_index("item_id")
+    ids = items.frame["item_id"]
+    image, reason = (ids.map(fetched[name]).fillna("") for name in ("image", "reason"))
+    lost = {name: ids[reason == name].tolist() for name in reason.unique() if name}
+    return replace(items, frame=items.frame.assign(image=image)), lost

@@ -1,0 +1,30 @@
+"""Bring your own data: interactions.csv, items.csv and images/ in one folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mmrec.data.cleaning.rows import SourceError, read_csv
+from mmrec.data.cleaning.tables import Tables, clean
+
+
+def read(folder: Path) -> Tables:
+    """A data set in three parts; both files are comma-separated UTF-8 with a header, and other columns are ignored.
+
+    interactions.csv: user_id, item_id, timestamp (unix seconds or ISO 8601 with dashes; UTC unless it says otherwise).
+    items.csv: item_id and, where there are any, title, text, categories (separated by `|`), image (path below images/).
+
+    Raises:
+        SourceError: a file or column is missing, empty or unreadable, or an item is listed twice.
+    """
+    interactions = read_csv(folder / "interactions.csv", ["user_id", "item_id", "timestamp"])
+    items = read_csv(folder / "items.csv", ["item_id"], ["title", "text", "categories", "image"])
+    if items.frame["image"].str.strip().any() and not (folder / "images").is_dir():
+        raise SourceError(f"images is missing: items.csv names pictures; place their folder in {folder}")
+    categories = [_split(text) for text in items.frame["categories"]]
+    items = replace(items, frame=items.frame.assign(categories=categories))
+    return clean(interactions, items, folder / "images")
+
+
+def _split(text: str) -> list[str]:
+    names = (name.strip() for name in text.split("|"))
+    return [name for name in dict.fromkeys(names) if name]

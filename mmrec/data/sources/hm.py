@@ -1,0 +1,119 @@
+"""H&M Personalized Fashion Recommendations (Kaggle 2022): fashion.
+
+    transactions_train.csv, articles.csv
+    images/<first 3 digits of article_id>/<article_id>.jpg
+
+An article is one colour of a product. People choose products, and at article level hardly any item is bought twice, so
+articles are merged into products: product code = article_id without its last 3 digits.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mmrec.data.cleaning.rows import Rows, read_csv
+from mmrec.data.cleaning.tables import Tables, clean, unique_ids
+
+CATEGORIES = {  # a category's namespace, since the same name serves several: its column in articles.csv
+    "type": "product_type_name",
+    "group": "product_group_name",
+    "index": "index_name",
+    "section": "section_name",
+    "department": "department_name",
+    "garment": "garment_group_name",
+}
+LOOKS = [
+    "product_type_name",
+    "graphical_appearance_name",
+    "perceived_colour_value_name",
+    "perceived_colour_master_name",
+]
+NOTHING = ["unknown", "undefined"]  # what articles.csv says where it has nothing to say
+
+
+def read(folder: Path) -> Tables:
+    """Products described by their most bought article, pictured by the most bought one that has a picture.
+
+    Ties go to the smallest article_id. Every product is expected to have a picture: one without counts as missing.
+    Days are the finest time there is; a day becomes its first second, UTC.
+
+    Raises:
+        SourceError: a file or column is missing, empty or unreadable, or an article is listed twice.
+    """
+    bought = read_csv(folder / "transactions_train.csv", ["t_dat", "customer_id", "article_id"])
+    columns = ["article_id", "prod_name", *dict.fromkeys([*LOOKS, *CATEGORIES.values()])]
+    articles = read_csv(folder / "articles.csv", columns, ["detail_desc"])
+    articles = articles.drop(articles.frame["article_id"] == "", "no item")
+    unique_ids(articles, "article_id")
+    products = _products(articles, bought.frame["article_id"], _pictured(folder / "images"))
+    return clean(_interactions(bought), products, folder / "images")
+
+
+def _product(article_id: pd.Series) -> pd.Series:
+    return article_id.str[:-3]
+
+
+def _interactions(bought: Rows) -> Rows:
+    columns = {"customer_id": "user_id", "t_dat": "timestamp"}
+    frame = bought.frame.rename(columns=columns)
+    return replace(bought, frame=frame.assign(item_id=_product(frame["article_id"])).drop(columns="article_id"))
+
+
+def _pictured(folder: Path) -> list[str]:
+    return [path.stem for path in folder.glob("*/*.jpg")]
+
+
+def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
+    frame = articles.frame
+    frame = frame.assign(
+        item_id=_product(frame["article_id"]),
+        sold=frame["article_id"].map(bought.value_counts()).fillna(0),
+        pictured=frame["article_id"].isin(pictured),
+    )
+    # Of a product without any picture this is the file that ought to be there.
+    by_picture = frame.sort_values(["pictured", "sold", "article_id"], ascending=[False, False, True])
+    picture = by_picture.drop_duplicates("item_id").set_index("item_id")["article_id"]
+    most_bought = replace(articles, frame=frame.sort_values(["sold", "article_id"], ascending=[False, True]))
+    products = most_bought.drop(most_bought.frame["item_id"].duplicated(), "another colour of the same product")
+    frame = products.frame.sort_values("line")
+    image = frame["item_id"].map(picture)
+    return replace(
+        products,
+        frame=frame.assign(
+            title=frame["prod_name"],
+            text=_text(frame),
+            categories=_categories(frame),
+            image=image.str[:3] + "/" + image + ".jpg",
+        ),
+    )
+
+
+def _said(column: pd.Series) -> pd.Series:
+    column = column.str.strip()
+    return column.mask(column.str.lower().isin(NOTHING), "")
+
+
+def _text(frame: pd.DataFrame) -> pd.Series:
+    """`Strap top. Vest top, solid, dark black. Jersey top with narrow shoulder straps.`"""
+    kind, pattern, shade, colour = (_said(frame[name]) for name in LOOKS)
+    looks = _join([kind, pattern.str.lower(), _join([shade, colour], " ").str.lower()], ", ")
+    return _join([_sentence(frame["prod_name"]), _sentence(looks), frame["detail_desc"].str.strip()], " ")
+
+
+def _sentence(column: pd.Series) -> pd.Series:
+    text = column.str.strip().str.rstrip(".")
+    return text.where(text == "", text + ".")
+
+
+def _join(columns: list[pd.Series], between: str) -> pd.Series:
+    joined = columns[0]
+    for column in columns[1:]:
+        joined = joined + np.where((joined != "") & (column != ""), between, "") + column
+    return joined
+
+
+def _categories(frame: pd.DataFrame) -> list[list[str]]:
+    columns = [[f"{space}: {name}" if name else "" for name in _said(frame[key])] for space, key in CATEGORIES.items()]
+    return [[name for name in names if name] for names in zip(*columns, strict=True)]

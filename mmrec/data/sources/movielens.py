@@ -1,0 +1,123 @@
+"""MovieLens-1M (Harper and Konstan 2015) with plots and posters: films.
+
+ml-1m/ratings.dat, ml-1m/movies.dat   as GroupLens ships them: fields between `::`, Latin-1
+plots.csv                             movie_id, plot (UTF-8)
+posters/<movie_id>.jpg
+
+`unpack` makes the tables of the files that can be fetched; `candidates` says where the posters are.
+"""
+
+import csv
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmrec.data.download.archives import extract
+from mmrec.data.cleaning.rows import Rows, SourceError, read_csv, read_separated
+from mmrec.data.cleaning.tables import Tables, clean, unique_ids
+
+RATINGS, PLOTS = "ml-1m.zip", "metadata.pkl"  # as they are fetched
+TABLES = ("ml-1m/ratings.dat", "ml-1m/movies.dat")
+SEED = 20240527  # of the lot that draws users
+
+
+def read(folder: Path, users: int | None = None) -> Tables:
+    """Every rating, high or low, is an interaction. A film's text is its title and, where there is one, its plot.
+
+    Every film is expected to have a poster: one without counts as a missing picture. `quality` also has `plots`.
+
+    Args:
+        users: so many of them, drawn by lot, always the same; None: all.
+
+    Raises:
+        SourceError: a file is missing, empty or unreadable, a film is listed twice, or there are fewer users.
+    """
+    ratings = read_separated(folder / "ml-1m" / "ratings.dat", ["user_id", "item_id", "rating", "timestamp"], "::")
+    if users is not None:
+        ratings = _sample(ratings, users)
+    movies = _movies(folder)
+    plots = _plots(folder / "plots.csv", movies.frame["item_id"])
+    tables = clean(ratings, _films(movies, plots), folder / "posters")
+    tables.quality["plots"] = plots.account()
+    tables.quality["examples"]["plots"] = plots.examples()
+    return tables
+
+
+def _sample(ratings: Rows, users: int) -> Rows:
+    there = np.sort(ratings.frame["user_id"].unique())
+    if len(there) < users:
+        raise SourceError(f"ml-1m/ratings.dat has {len(there):,} users, {users:,} are asked for: lower source.users")
+    drawn = np.random.default_rng(SEED).choice(there, users, replace=False)
+    return ratings.drop(~ratings.frame["user_id"].isin(drawn), "user not drawn")
+
+
+def _movies(folder: Path) -> Rows:
+    return read_separated(folder / "ml-1m" / "movies.dat", ["item_id", "title", "genres"], "::")
+
+
+def _plots(path: Path, known: pd.Series) -> Rows:
+    rows = read_csv(path, ["movie_id", "plot"])
+    rows = rows.drop(rows.frame["plot"].str.strip() == "", "no plot")
+    rows = rows.drop(~rows.frame["movie_id"].isin(known), "unknown item")
+    unique_ids(rows, "movie_id")
+    return rows
+
+
+def _films(movies: Rows, plots: Rows) -> Rows:
+    frame = movies.frame
+    plot = frame["item_id"].map(plots.frame.set_index("movie_id")["plot"])
+    return replace(
+        movies,
+        frame=frame.assign(
+            text=(frame["title"] + ". " + plot).fillna(frame["title"]),
+            categories=frame["genres"].str.split("|"),
+            image=frame["item_id"] + ".jpg",
+        ),
+    )
+
+
+# --- what is fetched ---------------------------------------------------------------------------------------------
+
+
+def unpack(downloads: Path, folder: Path) -> None:
+    """Write ml-1m/ and plots.csv to `folder`, from the two files that were fetched to `downloads`.
+
+    Raises:
+        SourceError: one of them is damaged, or does not hold what it should.
+    """
+    extract(downloads / RATINGS, TABLES, folder)
+    _write_plots(downloads / PLOTS, folder / "plots.csv")
+
+
+def candidates(folder: Path, mirrors: Sequence[str]) -> pd.DataFrame:
+    """Addresses of the posters: item_id, urls (list of str); a row for each film of the table in `folder`."""
+    films = _movies(folder).frame["item_id"]
+    urls = [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in mirrors] for film in films]
+    return pd.DataFrame({"item_id": films, "urls": urls})
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Numbers, strings, lists and dicts need no name of any module; whatever else a pickle may build is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _write_plots(pickled: Path, path: Path) -> None:
+    """A list of ((movie_id, title, imdb_id), fields), of which `Plot` is one, to CSV. "N/A" is no plot."""
+    try:
+        with pickled.open("rb") as file:
+            films = _PlainUnpickler(file).load()
+        rows = [(int(movie_id), imdb_id, fields["Plot"]) for (movie_id, _, imdb_id), fields in films]
+    except Exception as error:  # of arbitrary bytes pickle raises nearly anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SourceError(f"{pickled.name} does not hold the plots ({reason}): fetch the file again") from None
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["movie_id", "imdb_id", "plot"])
+        writer.writerows((movie_id, imdb_id, "" if plot == "N/A" else plot) for movie_id, imdb_id, plot in rows)

@@ -1,0 +1,1 @@
+"""From the name of an experiment to the ranks of its runs."""

@@ -1,0 +1,280 @@
+"""One search for every neural model: as many trials, the same ranges, judged on validation alone.
+
+Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. The others are proposed by
+Optuna (TPE), and stop early where they lag behind the median of earlier ones. A trial is kept like a run, under a key
+that also holds all earlier trials of its search: one that was killed goes on, and ends as if it had not been.
+"""
+
+from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+
+from mmrec import config, training
+from mmrec.experiments import runs
+from mmrec.files import atomic
+
+CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
+COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
+TUNED = ("main", "baselines")  # groups; the others are variants of what these hold
+OTHER_END = {"oldest": "latest", "latest": "oldest"}
+INTEGERS = {"dim": "Int64", "layers": "Int64"}  # with blanks
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def tune(paths: config.Paths, settings: config.Config, dataset: str, device: torch.device) -> pd.DataFrame:
+    """Search for every neural experiment of the groups `TUNED` of a data set, several side by side.
+
+    Returns:
+        trials.csv: a row a trial with `COLUMNS` and a column for each thing that was searched; blank where a model does
+        not have it.
+
+    Raises:
+        ConfigError: an experiment stands outside of the space that is searched.
+    """
+    tasks = [
+        experiment
+        for group in settings.datasets[dataset].groups
+        if group in TUNED
+        for experiment in settings.resolve(dataset, group, tuned=False)
+        if not isinstance(experiment.model, config.UNTRAINED)
+    ]
+    for experiment in tasks:
+        _inside(experiment, settings.tuning.space)
+    work = partial(_search, paths, settings, dataset, device)
+    found = runs.side_by_side(work, tasks, settings.runtime_of(dataset), device)
+    return _whole(pd.DataFrame([row for rows in found for row in rows]))
+
+
+def _inside(experiment: config.Experiment, space: config.Space) -> None:
+    for name, value in _standing(experiment, space).items():
+        allowed = getattr(space, name)
+        if not (value in allowed if name in CHOICES else allowed[0] <= value <= allowed[1]):
+            raise config.ConfigError(
+                f"tuning.space.{name}: {experiment.name} stands at {value}, outside of {list(allowed)}: "
+                "a search starts where the experiment stands"
+            )
+
+
+def _search(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
+) -> list[dict[str, Any]]:
+    data = runs.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = runs.shown_to(experiment, data)
+    budget = settings.tuning
+    # What an experiment is about, such as a loss of its own, stays; the rest of a trial is the same for all.
+    own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)
+    usual = replace(experiment.training, **budget.training | own)
+    training_of = replace(usual, **budget.slow.get(experiment.name, {}))
+    experiment = replace(experiment, training=training_of)
+    # What learns slower is judged later, too.
+    warm_up = round(budget.warm_up * training_of.epochs / usual.epochs)
+    study = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=warm_up)
+    )
+    study.enqueue_trial(_standing(experiment, budget.space))
+    rows: list[dict[str, Any]] = []
+    past: list[Any] = []  # all that a trial's proposal and pruning depend on
+    for number in range(budget.trials):
+        # Anew for each trial: a search that goes on proposes what it would have proposed.
+        seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=budget.trials // 2, multivariate=False, constant_liar=False
+        )
+        trial = study.ask()
+        values = propose(trial, experiment, budget.space)
+        proposed = changed(experiment, values) if number else experiment
+        key = runs.run_key(proposed, budget.seed, data, settings) | {
+            "trial": number,
+            "past": past,
+            "warm_up": warm_up,
+            "optuna": optuna.__version__,
+        }
+        folder = runs.run_folder(key, paths.runs)
+        curve, pruned = _carry_out(
+            trial, proposed, data, settings, folder, f"{dataset} {experiment.name} trial {number}"
+        )
+        reached = [row["valid_ndcg_10"] for row in curve]
+        if pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)  # with the values reported on the way
+        else:
+            study.tell(trial, max(reached))
+        past = [*past, [values, reached, pruned]]
+        told = (experiment.name, number, "pruned" if pruned else "complete", len(curve), max(reached))
+        rows.append(dict(zip(COLUMNS, told, strict=True)) | values)
+    return rows
+
+
+def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
+    """The values that an experiment has, by the names of the search."""
+    has = asdict(experiment.training) | asdict(experiment.model)
+    standing = {name: has[name] for name in asdict(space) if name in has}
+    weights = [value for name, value in has.items() if name.endswith("_weight") and value > 0]
+    return standing | ({"auxiliary_weight": weights[0]} if "regression" in has and weights else {})
+
+
+def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
+    """What a trial shall try; numbers to two digits, so that params.yaml can hold them as they are."""
+    values = {}
+    for name in _standing(experiment, space):
+        chosen = getattr(space, name)
+        if name in CHOICES:
+            values[name] = trial.suggest_categorical(name, chosen)
+        else:
+            values[name] = float(f"{trial.suggest_float(name, *chosen, log=name != 'dropout'):.2g}")
+    return values
+
+
+def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Experiment:
+    """The experiment with what a search chose: `auxiliary_weight` is that of every head, `dim` of every stream."""
+    values = dict(values)
+    rate = values.pop("learning_rate")
+    if weight := values.pop("auxiliary_weight", None):
+        model = asdict(experiment.model)
+        values |= {name: weight for name, value in model.items() if name.endswith("_weight") and value > 0}
+    widths = {"stream_dim": values["dim"], "hidden": 2 * values["dim"]}
+    values |= {name: width for name, width in widths.items() if hasattr(experiment.model, name)}
+    return replace(
+        experiment,
+        model=replace(experiment.model, **values),
+        training=replace(experiment.training, learning_rate=rate),
+    )
+
+
+def _carry_out(
+    trial: optuna.Trial,
+    experiment: config.Experiment,
+    data: runs.Data,
+    settings: config.Config,
+    folder: Path,
+    label: str,
+) -> tuple[list[dict[str, float]], bool]:
+    """The curve of a trial, trained or from the store, and whether it was stopped for lagging behind."""
+    reported = 0
+
+    def lags(curve: list[dict[str, float]]) -> bool:
+        nonlocal reported
+        for row in curve[reported:]:
+            trial.report(row["valid_ndcg_10"], int(row["epoch"]))
+        reported = len(curve)
+        return bool(trial.should_prune())
+
+    seed, max_length = settings.tuning.seed, settings.protocol.max_length
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = folder / "curve.csv"
+    with runs.alone(folder):
+        if not stored.exists():
+            torch.manual_seed(seed)
+            model = runs.build(experiment.model, data, max_length)
+            curve = training.fit(
+                model,
+                data.sequences,
+                experiment.training,
+                max_length=max_length,
+                seed=seed,
+                checkpoint=folder / "checkpoint.pt",
+                label=label,
+                stop=lags,
+            )
+            with atomic(stored) as path:
+                pd.DataFrame(curve).to_csv(path, index=False)
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+    curve = pd.read_csv(stored).to_dict("records")
+    lagging = lags(curve)
+    return curve, lagging and not training.finished(curve, experiment.training)
+
+
+def finalists(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, trials: pd.DataFrame
+) -> pd.DataFrame:
+    """Train each experiment as it stands, and with its best other trial, as final runs are: once, with the first seed.
+
+    A trial is short, and short trials favour what learns fast over what ends up better. The better of the two then
+    meets itself with positions counted from the other end, in experiments of `tuning.both_ends`. Of a finalist's run,
+    the validation curve alone is read; the chosen one's is kept and need not be made again.
+
+    Returns:
+        finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, the
+        `best_epoch`, and `positions_from` (blank where a model has none).
+
+    Raises:
+        ConfigError: `tuning.both_ends` names an experiment whose model has no positions.
+    """
+    standing = _standing_experiments(settings, dataset)
+    for name in settings.tuning.both_ends:
+        if name in standing and not hasattr(standing[name].model, "positions_from"):
+            raise config.ConfigError(f"tuning.both_ends: {name} has no positions")
+    chosen = trials[trials["trial"] > 0].pipe(best)
+    rows = pd.concat([trials[trials["trial"] == 0], chosen]).sort_index().to_dict("records")
+    for row in rows:
+        row["positions_from"] = getattr(standing[row["experiment"]].model, "positions_from", None)
+    table = _trained(paths, settings, dataset, device, rows)
+    better = best(table[table["experiment"].isin(settings.tuning.both_ends)]).to_dict("records")
+    turned = [row | {"positions_from": OTHER_END[row["positions_from"]]} for row in better]
+    if turned:
+        table = pd.concat([table, _trained(paths, settings, dataset, device, turned)])
+    order = {name: number for number, name in enumerate(standing)}
+    table = table.sort_values("experiment", key=lambda names: names.map(order), kind="stable")
+    return table.astype(trials.dtypes).drop(columns="state").reset_index(drop=True)
+
+
+def _trained(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, rows: list[dict[str, Any]]
+) -> pd.DataFrame:
+    """Rows of trials, with what a whole run of each came to: `epochs`, `valid_ndcg_10`, `best_epoch`."""
+    standing = _standing_experiments(settings, dataset)
+    seed = settings.seeds_of(dataset)[0]
+    grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
+    done = runs.run_all(paths, settings, dataset, device, grid)
+    told = []
+    for row, folder in zip(rows, done, strict=True):
+        curve = pd.read_csv(folder / "curve.csv").to_dict("records")
+        reached = max(epoch["valid_ndcg_10"] for epoch in curve)
+        told.append(row | {"epochs": len(curve), "valid_ndcg_10": reached, "best_epoch": training.best_epoch(curve)})
+    return _whole(pd.DataFrame(told))
+
+
+def _whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Blanks, where a model does not have it, do not make whole numbers real ones."""
+    return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
+
+
+def best(trials: pd.DataFrame) -> pd.DataFrame:
+    """The row of each experiment with the highest validation NDCG@10."""
+    return trials.loc[trials.groupby("experiment", sort=False)["valid_ndcg_10"].idxmax()]
+
+
+def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
+    """What params.yaml says under datasets.<dataset>.experiments once the best rows are chosen."""
+    lines = ["    experiments:"]
+    standing = _standing_experiments(settings, dataset)
+    for row in best(trials).to_dict("records"):
+        before = standing[row["experiment"]]
+        after = _of_trial(before, row, settings.tuning.space)
+        options, rate = _differing(before.model, after.model), _differing(before.training, after.training)
+        lines.append(f"      {row['experiment']}: {{options: {options}, training: {rate}}}")
+    return "\n".join(lines)
+
+
+def _standing_experiments(settings: config.Config, dataset: str) -> dict[str, config.Experiment]:
+    groups = settings.datasets[dataset].groups
+    return {e.name: e for group in groups for e in settings.resolve(dataset, group, tuned=False)}
+
+
+def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.Space) -> config.Experiment:
+    """The experiment with the settings of a row of trials.csv or finalists.csv."""
+    if row["trial"]:
+        experiment = changed(experiment, {name: row[name] for name in _standing(experiment, space)})
+    if isinstance(start := row.get("positions_from"), str):
+        experiment = replace(experiment, model=replace(experiment.model, positions_from=start))
+    return experiment
+
+
+def _differing(before: Any, after: Any) -> str:
+    pairs = ((field.name, getattr(before, field.name), getattr(after, field.name)) for field in fields(before))
+    return "{" + ", ".join(f"{name}: {new}" for name, old, new in pairs if new != old) + "}"

@@ -1,0 +1,71 @@
+"""Questions put to features and trained models, beside the result tables.
+
+Letters: V items, F feature width, n items asked about.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmrec.data.sequences import Sequences
+from mmrec.features.store import Features, standardise
+
+SHUFFLES = 200  # pairings at random, for the interval of chance
+PAIRS = 50_000  # consecutive ones, at most: rows of 4096 numbers each, held twice, and paired anew 200 times
+SEED = 20240527
+
+
+def _directions(features: Features) -> Tensor:
+    """(V + 1, F) rows of length 1, or 0 where the item lacks the modality."""
+    return F.normalize(standardise(features), dim=1)
+
+
+def neighbours(features: Features, items: list[int], count: int) -> Tensor:
+    """Each item and the `count` others most similar to it, by cosine of standardised features: (n, 1 + count)."""
+    directions = _directions(features)
+    similarity = directions[items] @ directions.T  # (n, V + 1)
+    similarity[:, ~features.mask] = -torch.inf
+    similarity[torch.arange(len(items)), items] = torch.inf  # itself comes first
+    return similarity.topk(1 + count).indices
+
+
+def example_items(encoded: dict[str, Features], count: int) -> list[int]:
+    """Items to show: those that have every modality, evenly spread over the catalogue."""
+    complete = torch.stack([features.mask for features in encoded.values()]).all(0).nonzero().squeeze(1)
+    places = torch.linspace(0, len(complete) - 1, count + 2)[1:-1].round().long()
+    return complete[places].tolist()
+
+
+def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -> pd.DataFrame:
+    """Are consecutive choices more alike than chance? Training parts only; of many pairs, PAIRS drawn by lot.
+
+    Chance: the same first and second choices, paired at random. So what is merely popular cannot look like taste.
+
+    Returns:
+        A row a modality: mean cosine of consecutive pairs; mean, 2.5 % and 97.5 % points of the random pairings;
+        excess = difference of the means; pairs looked at, in which both items have the modality.
+    """
+    items = sequences.training_items()
+    owner = torch.repeat_interleave((sequences.train_end - sequences.offsets[:-1]).clamp(min=0))
+    same_user = owner[1:] == owner[:-1]
+    first, second = items[:-1][same_user], items[1:][same_user]
+    generator = torch.Generator().manual_seed(SEED)
+    rows = []
+    for modality, features in encoded.items():
+        directions = _directions(features)
+        both = (features.mask[first] & features.mask[second]).nonzero().squeeze(1)
+        if len(both) > PAIRS:
+            both = both[torch.randperm(len(both), generator=generator)[:PAIRS]]
+        left, right = directions[first[both]], directions[second[both]]
+        observed = (left * right).sum(1).mean().item()
+        chance = [
+            (left * right[torch.randperm(len(right), generator=generator)]).sum(1).mean().item()
+            for _ in range(SHUFFLES)
+        ]
+        low, high = np.quantile(chance, [0.025, 0.975])
+        mean = float(np.mean(chance))
+        rows.append((modality, observed, mean, low, high, observed - mean, len(both)))
+    columns = ["modality", "consecutive", "chance", "chance_low", "chance_high", "excess", "pairs"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,162 @@
+"""Pictures of notebook 5. Each function draws one figure and returns it; `figures.show` keeps it."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mmrec.report.figures import ACCENT, INK, MUTED, PALETTE
+from mmrec.statistics import mean_interval
+
+SLICED = {  # the slices of `tables.user_slices`, with units
+    "popularity of the answer": "times the next item was chosen in training",
+    "length of the history": "items in the history",
+}
+
+
+def stream_shares(table: pd.DataFrame) -> Figure:
+    """Each stream's share in the fused scores, a panel a layer; bar: mean, whisker: 95 % interval, dot: a seed.
+
+    Args:
+        table: seed, layer, stream, share.
+    """
+    layers, streams = table["layer"].unique(), table["stream"].unique()
+    size = (8, 1.2 + 0.4 * len(streams))
+    figure, grid = plt.subplots(1, len(layers), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axes, (layer, part) in zip(grid[0], table.groupby("layer"), strict=True):
+        for place, stream in enumerate(streams):
+            values = part["share"][part["stream"] == stream].to_numpy()
+            mean, low, high = mean_interval(values)
+            error = np.nan_to_num([[mean - low], [high - mean]])
+            axes.barh(place, mean, xerr=error, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
+            axes.plot(values, np.full(len(values), place), "o", color=PALETTE[1], markersize=4)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.set_yticks(range(len(streams)), streams)
+        axes.set(xlabel="share of the variance of MAF's fused scores", title=f"Layer {layer}")
+    grid[0, 0].invert_yaxis()
+    grid[0, 0].set_ylabel("stream (bar: mean, dot: a\nseed, whisker: 95 % interval)", fontsize=8)
+    return figure
+
+
+def relations(table: pd.DataFrame, beside: pd.DataFrame) -> Figure:
+    """Resemblance of what is attended to: left beside chance, right that under MAF's attention less SASRec's.
+
+    Args:
+        table: modality, observed, chance, chance_low, chance_high, users.
+        beside: as `attention.beside` gives it, MAF's and SASRec's, of the same modalities.
+    """
+    size = (8, 1.9 + 0.45 * len(table))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
+    place = np.arange(len(table))
+    spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
+    by_chance = "under another user's attention (dot: mean, whisker: 95 % of permutations)"
+    left.errorbar(table["chance"], place, xerr=spread, fmt="o", color=MUTED, capsize=3, label=by_chance)
+    left.plot(table["observed"], place, "o", color=ACCENT, zorder=3, label="under the user's own attention")
+    left.set_yticks(place, table["modality"] + " (" + table["users"].astype(str) + " users)")
+    left.set_ylim(len(table) - 0.5, -0.5)
+    left.set_xlabel("mean resemblance of attended items to the\nlast one (image, text: cosine; category: share)")
+    interval = np.vstack([beside["difference"] - beside["ci_low"], beside["ci_high"] - beside["difference"]])
+    right.errorbar(beside["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
+    right.axvline(0, color=MUTED, linewidth=1)
+    right.locator_params(axis="x", nbins=4)
+    right.set_xlabel("the same, maf - sasrec (whisker:\n95 % interval, not corrected)")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2, fontsize=9)
+    return figure
+
+
+def robustness(table: pd.DataFrame, baseline: float) -> Figure:
+    """NDCG@10 as features go missing or are disturbed; whiskers: 95 % intervals of what is lost.
+
+    Args:
+        table: as `robustness.losses_table` gives it. baseline: NDCG@10 of SASRec, which sees no features.
+    """
+    figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
+    names = {
+        "missing": "share of items whose features are removed",
+        "noise": "noise (standard deviations of each column)",
+    }
+    for axes, (kind, label) in zip(grid, names.items(), strict=True):
+        part = table[table["kind"] == kind]
+        modalities = part["modality"].unique()
+        step = 0.012 * part["level"].max()  # apart, so that whiskers can be told apart
+        for number, modality in enumerate(modalities):
+            of = part[part["modality"] == modality]
+            error = np.vstack([of["ci_high"] - of["loss"], of["loss"] - of["ci_low"]])
+            place = of["level"] + step * (number - (len(modalities) - 1) / 2)
+            color = PALETTE[(number + 1) % len(PALETTE)]
+            name = "all at once" if modality == "all" else modality
+            axes.errorbar(place, of["ndcg_10"], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=name)
+        axes.axhline(part["ndcg_10"][part["level"] == 0].iloc[0], color=INK, linewidth=0.7, label="maf, undisturbed")
+        axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
+        axes.set(xlabel=label)
+    grid[0].set(ylabel="NDCG@10 of maf on test (does not start at 0;\nwhisker: 95 % interval of the drop)")
+    figure.legend(*grid[1].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=6, fontsize=9)
+    return figure
+
+
+def slices(table: pd.DataFrame) -> Figure:
+    """Differences to the baseline in parts of the users, a panel a way to cut them.
+
+    Args:
+        table: as `tables.slices_table` gives it, of one experiment.
+    """
+    parts = list(table.groupby("slice", sort=False))
+    height = 1.3 + 0.4 * max(len(part) for _, part in parts)
+    figure, grid = plt.subplots(1, len(parts), figsize=(8, height), sharex=True, squeeze=False)
+    for axes, (name, part) in zip(grid[0], parts, strict=True):
+        place = np.arange(len(part))
+        errors = np.vstack([part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]])
+        axes.errorbar(part["difference"], place, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        blank = np.where((part["ndcg_10"] == 0) & (part["baseline"] == 0), ",\nno answer found by either)", ")")
+        axes.set_yticks(
+            place, part["label"].astype(str) + " (" + part["users"].astype(str) + " users" + blank, fontsize=9
+        )
+        axes.set_ylim(len(part) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=3)  # -0.0050 is wide
+        axes.set_title(SLICED.get(name, name), fontsize=10)
+        axes.set_xlabel("NDCG@10 on test, maf - sasrec\n(95 % interval, not corrected)", fontsize=9)
+    return figure
+
+
+def agreement(curves: pd.DataFrame) -> Figure:
+    """How far each auxiliary task's gradient agrees with that of the next item as training goes on; a line a seed.
+
+    Args:
+        curves: as for `tables.agreement_table`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
+    tasks = [name.removeprefix("cos_id_") for name in curves if name.startswith("cos_id_")]
+    for number, task in enumerate(tasks, 1):
+        for index, (_, run) in enumerate(curves.groupby("seed")):
+            label = None if index else f"{task} (a line: a seed)"
+            line = {"color": PALETTE[number], "linewidth": 1, "alpha": 0.7, "label": label}
+            left.plot(run["epoch"], run[f"cos_id_{task}"], **line)
+            right.plot(run["epoch"], 100 * run[f"conflict_id_{task}"], **line)
+    left.axhline(0, color=MUTED, linewidth=1)
+    left.set(xlabel="epoch", ylabel="cosine (mean over steps)", title="Gradients of a task and of the next item")
+    right.set(xlabel="epoch", ylabel="steps (%)", ylim=(-3, 103), title="Steps in conflict (cosine < 0)")
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=3, fontsize=9)
+    return figure
+
+
+def mended(table: pd.DataFrame, baseline: float) -> Figure:
+    """NDCG@10 as a modality goes missing, after training without and with modality dropout; a panel a modality.
+
+    Args:
+        table: as `robustness.mended_table` gives it. baseline: NDCG@10 of SASRec.
+    """
+    modalities = table["modality"].unique()
+    figure, grid = plt.subplots(1, len(modalities), figsize=(8, 3.6), sharey=True, squeeze=False)
+    for axes, modality in zip(grid[0], modalities, strict=True):
+        of = table[table["modality"] == modality]
+        error = np.vstack([of["difference"] - of["ci_low"], of["ci_high"] - of["difference"]])
+        place = 100 * of["level"]
+        axes.plot(place, of["without"], "o-", color=PALETTE[1], markersize=4, label="maf, trained without it")
+        dropped = {"color": PALETTE[2], "markersize": 4, "label": "maf, trained with modality dropout"}
+        axes.errorbar(place, of["ndcg_10"], yerr=error, fmt="o-", capsize=2, **dropped)
+        axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
+        axes.set(xlabel="items without it (%)", title="all at once" if modality == "all" else modality)
+    grid[0, 0].set(ylabel="NDCG@10 on test (whisker: 95 %\ninterval of red - blue)")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
+    return figure

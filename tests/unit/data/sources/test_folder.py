@@ -1,0 +1,76 @@
+import pytest
+
+from mmrec.data.sources import SourceError
+from mmrec.data.sources.folder import read
+
+from shop_files import INTERACTIONS, ITEMS
+
+
+def test_reads_the_three_parts(shop):
+    folder = shop()
+    tables = read(folder)
+    assert tables.interactions.to_numpy().tolist() == [["u1", "a", 100], ["u1", "b", 200], ["u2", "a", 300]]
+    assert tables.items.to_numpy().tolist() == [
+        ["a", "A", "text of a", ["x", "y"], "a.png"],
+        ["b", "B", "", ["x"], "b.png"],
+    ]
+    assert tables.images == folder / "images"
+    assert tables.quality["text"] == {"empty": 1}
+
+
+def test_only_item_ids_are_needed(shop):
+    tables = read(shop(items="item_id\nb\na\n"))
+    assert tables.items.to_numpy().tolist() == [["b", "", "", [], None], ["a", "", "", [], None]]
+    assert tables.quality["categories"] == {"empty": 2}
+    assert tables.quality["images"] == {"listed": 0, "usable": 0, "unusable": {}}
+
+
+def test_categories_are_trimmed_and_named_once(shop):
+    tables = read(shop(items="item_id,categories\na, x | y ||x\nb,\n"))
+    assert tables.items["categories"].tolist() == [["x", "y"], []]
+
+
+def test_iso_dates_a_quoted_newline_and_a_byte_order_mark(shop):
+    interactions = "\ufeffuser_id,extra,timestamp,item_id\nu,,2020-01-02,a\n"
+    items = '\ufeffitem_id,title\na,"one, ""two""\nthree"\n'
+    tables = read(shop(interactions, items))
+    assert tables.interactions.to_numpy().tolist() == [["u", "a", 1_577_923_200]]
+    assert tables.items["title"].tolist() == ['one, "two"\nthree']
+
+
+def test_broken_lines_are_counted_and_located(shop):
+    tables = read(shop(INTERACTIONS + "u2,b\nu2,b,400\n", ITEMS + "c\n"))
+    assert tables.quality["interactions"] == {"read": 5, "kept": 4, "dropped": {"malformed line": 1}}
+    assert tables.quality["items"] == {"read": 3, "kept": 2, "dropped": {"malformed line": 1}}
+    assert tables.quality["examples"]["interactions"] == {"malformed line": ["interactions.csv:5"]}
+    assert tables.quality["examples"]["items"] == {"malformed line": ["items.csv:4"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"interactions": None}, r"interactions\.csv is missing"),
+        ({"items": None}, r"items\.csv is missing"),
+        ({"interactions": "user_id,item_id\nu,a\n"}, r"interactions\.csv: no column 'timestamp'"),
+        ({"items": "title\nA\n"}, r"items\.csv: no column 'item_id'"),
+        ({"interactions": "user_id,item_id,timestamp\n"}, r"interactions\.csv holds no rows"),
+        ({"items": ""}, r"items\.csv is empty"),
+        ({"items": ITEMS + "a,again,,,\n"}, r"items\.csv:4: item_id 'a' is already at items\.csv:2"),
+        ({"items": "item_id,title\na,caf\xe9\n".encode("latin-1")}, r"items\.csv:2 is not UTF-8"),
+        (
+            {"interactions": "user_id,item_id,timestamp\nu,z,1\n"},
+            r"interactions\.csv: no row is usable: 1 unknown item",
+        ),
+    ],
+)
+def test_bad_files_are_one_clear_line(shop, files, message):
+    with pytest.raises(SourceError, match=message) as error:
+        read(shop(**files))
+    assert "\n" not in str(error.value)
+
+
+def test_named_pictures_need_their_folder(shop):
+    folder = shop()
+    (folder / "images").rename(folder / "pictures")
+    with pytest.raises(SourceError, match="images is missing: items.csv names pictures"):
+        read(folder)

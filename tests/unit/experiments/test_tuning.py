@@ -1,0 +1,279 @@
+from dataclasses import asdict, replace
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from mmrec import config, runtime, training
+from mmrec.experiments import runs, tuning
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    monkeypatch.setattr(runtime, "workers", lambda *_: 1)
+
+
+@pytest.fixture
+def small(settings):
+    """Four trials for `sasrec` and `maf`."""
+    return replace(settings, tuning=replace(settings.tuning, trials=4))
+
+
+@pytest.fixture
+def choose(settings):
+    return lambda name: next(e for e in settings.resolve("shop", "main") if e.name == name)
+
+
+def suggested(experiment, space, **fixed):
+    return tuning.propose(optuna.trial.FixedTrial(fixed), experiment, space)
+
+
+# --- the search --------------------------------------------------------------------------------------------------
+
+
+def test_every_neural_experiment_gets_as_many_trials_and_the_first_is_as_it_stands(paths, small):
+    trials = tuning.tune(paths, small, "shop", CPU)
+    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 4, "maf": 4}
+    assert list(trials.columns[:5]) == tuning.COLUMNS
+    first = trials[trials["trial"] == 0].set_index("experiment")
+    assert first.loc["sasrec", ["learning_rate", "dropout", "dim", "layers"]].tolist() == [0.01, 0.3, 8, 1]
+    assert first.loc["maf", ["fusion", "auxiliary_weight"]].tolist() == ["gate", 1.0]
+    for name in ("sasrec", "maf"):  # every setting, also those that are not searched
+        experiment = next(e for e in small.resolve("shop", "main") if e.name == name)
+        data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+        torch.manual_seed(0)
+        model = runs.build(experiment.model, data, 8)
+        curve = training.fit(
+            model, data.sequences, experiment.training, max_length=8, seed=0, checkpoint=paths.work / name
+        )
+        assert first.loc[name, "valid_ndcg_10"] == max(row["valid_ndcg_10"] for row in curve)
+    assert trials["valid_ndcg_10"].between(0, 1).all()
+
+
+def test_a_search_says_the_same_again_and_from_the_store_without_training(paths, small, monkeypatch):
+    first = tuning.tune(paths, small, "shop", CPU)
+    monkeypatch.setattr(training, "fit", None)
+    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), first)
+
+
+@pytest.mark.parametrize("fits", [1, 3, 6])
+def test_interrupted_a_search_ends_as_if_it_had_not_been(paths, small, monkeypatch, tmp_path, write_shop, fits):
+    whole = config.Paths(tmp_path / "whole", tmp_path / "whole")
+    write_shop(whole.processed("shop"))
+    expected = tuning.tune(whole, small, "shop", CPU)
+    fit, begun = training.fit, []
+
+    def broken(*given, **named):
+        begun.append(1)
+        if len(begun) > fits:
+            raise KeyboardInterrupt
+        return fit(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", broken)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(paths, small, "shop", CPU)
+    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+
+
+def test_a_trial_is_not_taken_for_that_of_another_past(paths, small, settings):
+    """What comes after another first trial may be stopped elsewhere: it is a trial of its own."""
+    tuning.tune(paths, small, "shop", CPU)
+    before = {path for path in paths.runs.glob("*/curve.csv")}
+    other = replace(small, models=small.models | {"sasrec": small.models["sasrec"] | {"dropout": 0.5}})
+    tuning.tune(paths, other, "shop", CPU)
+    assert len(set(paths.runs.glob("*/curve.csv")) - before) == 4  # all of sasrec, none of maf
+
+
+def test_an_experiment_outside_of_the_space_is_refused(paths, settings):
+    narrow = replace(settings.tuning, space=replace(settings.tuning.space, dim=(4, 16)))
+    with pytest.raises(config.ConfigError, match=r"tuning.space.dim: sasrec stands at 8, outside of \[4, 16\]"):
+        tuning.tune(paths, replace(settings, tuning=narrow), "shop", CPU)
+
+
+def test_another_seed_searches_elsewhere(paths, small):
+    other = replace(small, tuning=replace(small.tuning, seed=1))
+    first, second = (tuning.tune(paths, chosen, "shop", CPU) for chosen in (small, other))
+    later = first["trial"] > 0
+    assert (first["learning_rate"] != second["learning_rate"])[later].any()
+    assert (first["learning_rate"] == second["learning_rate"])[~later].all()
+
+
+def test_trials_that_lag_behind_are_stopped(paths, settings):
+    hopeless = asdict(settings.tuning.space) | {"learning_rate": (1e-7, 1e-2)}
+    longer = replace(
+        settings.tuning,
+        trials=6,
+        warm_up=3,
+        training={"epochs": 9, "patience": 9},
+        space=config.Space(**hopeless),
+    )
+    trials = tuning.tune(paths, replace(settings, tuning=longer), "shop", CPU)
+    pruned = trials[trials["state"] == "pruned"]
+    assert len(pruned) and (pruned["epochs"] < 9).all() and (pruned["epochs"] >= 3).all()
+    assert (trials.loc[trials["state"] == "complete", "epochs"] == 9).all()
+    assert (tuning.best(trials)["state"] == "complete").all()
+
+
+def test_what_is_slow_gets_more_epochs_and_not_more_trials(paths, settings):
+    slower = replace(settings.tuning, slow={"maf": {"epochs": 4, "patience": 4}})
+    trials = tuning.tune(paths, replace(settings, tuning=slower), "shop", CPU)
+    epochs = trials[trials["trial"] == 0].set_index("experiment")["epochs"]
+    assert epochs.to_dict() == {"sasrec": 2, "maf": 4}
+    assert trials.groupby("experiment").size().nunique() == 1
+
+
+def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkeypatch):
+    given = {}
+
+    def fit(model, sequences, training, **named):
+        given.setdefault(named["label"].split()[1], training)
+        return [{"epoch": 1.0, "total": 1.0, "valid_ndcg_10": 0.1}]
+
+    monkeypatch.setattr(training, "fit", fit)
+    entry = settings.experiments["main"]["sasrec"]
+    own = {"main": settings.experiments["main"] | {"sasrec": replace(entry, training={"loss": "bce", "negatives": 1})}}
+    budget = replace(settings.tuning, training={"epochs": 9, "loss": "sampled_softmax"})
+    tuning.tune(paths, replace(settings, experiments=settings.experiments | own, tuning=budget), "shop", CPU)
+    assert (given["sasrec"].loss, given["sasrec"].negatives, given["sasrec"].epochs) == ("bce", 1, 9)
+    assert (given["maf"].loss, given["maf"].epochs) == ("sampled_softmax", 9)
+
+
+def test_a_trial_is_shown_the_categories_that_the_experiment_is(paths, small, monkeypatch):
+    main = small.experiments["main"]
+    rarest = main | {"maf": replace(main["maf"], categories="rarest")}
+    build, most = runs.build, []
+
+    def watched(options, data, max_length):
+        most.append((type(options), data.features["category"][0].sum(1).max().item()))
+        return build(options, data, max_length)
+
+    monkeypatch.setattr(runs, "build", watched)
+    tuning.tune(paths, replace(small, experiments=small.experiments | {"main": rarest}), "shop", CPU)
+    assert {at_most for kind, at_most in most if kind is config.MAF} == {1.0}
+    assert {at_most for kind, at_most in most if kind is config.SASRec} != {1.0}
+
+
+def test_the_test_users_are_never_asked(paths, small, monkeypatch):
+    asked, evaluate = [], training.evaluate
+    monkeypatch.setattr(training, "evaluate", lambda *given: asked.append(given[2]) or evaluate(*given))
+    tuning.tune(paths, small, "shop", CPU)
+    assert set(asked) == {"valid"}
+
+
+# --- what is searched --------------------------------------------------------------------------------------------
+
+VALUES = {"learning_rate": 0.0012345, "dropout": 0.23456, "dim": 16, "layers": 2, "fusion": "sum"}
+
+
+def test_proposals_reach_the_experiment_rounded_to_what_params_yaml_can_hold(choose, settings):
+    values = suggested(choose("maf"), settings.tuning.space, **VALUES, auxiliary_weight=0.56789)
+    assert values == VALUES | {"learning_rate": 0.0012, "dropout": 0.23, "auxiliary_weight": 0.57}
+    found = tuning.changed(choose("maf"), values)
+    assert found.training.learning_rate == 0.0012
+    assert (found.model.dim, found.model.stream_dim, found.model.layers, found.model.dropout) == (16, 16, 2, 0.23)
+    assert (found.model.image_weight, found.model.text_weight, found.model.category_weight) == (0, 0.57, 0.57)
+    assert found.model.fusion == "sum"
+
+
+def test_what_a_model_does_not_have_is_not_searched(choose, settings):
+    space = settings.tuning.space
+    assert set(suggested(choose("sasrec"), space, **VALUES)) == {"learning_rate", "dropout", "dim", "layers"}
+
+
+# --- what is chosen ----------------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_of_each_experiment_is_chosen():
+    rows = [("a", 0, "complete", 3, 0.1), ("a", 1, "complete", 3, 0.3), ("b", 0, "pruned", 3, 0.2)]
+    trials = pd.DataFrame(rows, columns=tuning.COLUMNS)
+    assert tuning.best(trials)[["experiment", "trial"]].values.tolist() == [["a", 1], ["b", 0]]
+
+
+# --- finalists -----------------------------------------------------------------------------------------------------
+
+
+def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_final_run(paths, small):
+    trials = tuning.tune(paths, small, "shop", CPU)
+    finalists = tuning.finalists(paths, small, "shop", CPU, trials)
+    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf", "maf"]
+    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    for name in ("sasrec", "maf"):
+        first, other, *third = finalists[finalists["experiment"] == name].to_dict("records")
+        tried = trials[(trials["experiment"] == name) & (trials["trial"] > 0)]
+        assert first["trial"] == 0
+        assert other["trial"] == tried.loc[tried["valid_ndcg_10"].idxmax(), "trial"]
+        standing = next(e for e in small.resolve("shop", "main", tuned=False) if e.name == name)
+        values = {key: other[key] for key in asdict(small.tuning.space) if not pd.isna(other[key])}
+        candidates = [(first, standing), (other, tuning.changed(standing, values))]
+        if third:  # of experiments in `both_ends`
+            row, better = max(candidates, key=lambda candidate: candidate[0]["valid_ndcg_10"])
+            latest = replace(better, model=replace(better.model, positions_from="latest"))
+            assert third[0]["trial"] == row["trial"]
+            candidates.append((third[0], latest))
+        for row, experiment in candidates:
+            assert row["positions_from"] == experiment.model.positions_from
+            key = runs.run_key(experiment, small.seeds_of("shop")[0], data, small)
+            curve = pd.read_csv(runs.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
+            assert (row["epochs"], row["best_epoch"]) == (len(curve), curve.idxmax() + 1)
+            assert row["valid_ndcg_10"] == curve.max()
+
+
+def test_positions_from_the_latest_reach_params_yaml_where_they_win(paths, shop_params, tmp_path):
+    """With Caser, which has no layers, as below."""
+    text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    small = config.load(tmp_path / "params.yaml")
+    finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
+    assert finalists["experiment"].tolist() == ["sasrec"] * 2 + ["maf"] * 3 + ["caser"] * 2
+    finalists.loc[finalists["positions_from"] == "latest", "valid_ndcg_10"] = 1.0
+    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
+    assert chosen["maf"]["options"]["positions_from"] == "latest"
+    assert "positions_from" not in chosen["sasrec"]["options"]
+    wrong = replace(small, tuning=replace(small.tuning, both_ends=("caser",)))
+    with pytest.raises(config.ConfigError, match="tuning.both_ends: caser has no positions"):
+        tuning.finalists(paths, wrong, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
+
+
+@pytest.mark.parametrize("names", [(), ("nova",)])  # which this data set does not run
+def test_both_ends_are_asked_of_what_is_there(paths, small, names):
+    settings = replace(small, tuning=replace(small.tuning, both_ends=names))
+    finalists = tuning.finalists(paths, settings, "shop", CPU, tuning.tune(paths, settings, "shop", CPU))
+    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf"]
+
+
+def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatch):
+    finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
+    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
+    changes = {name: config.Changes(**change) for name, change in chosen.items()}
+    tuned = {"shop": replace(small.datasets["shop"], experiments=changes, seeds=(small.seeds_of("shop")[0],))}
+    monkeypatch.setattr(training, "fit", None)
+    runs.run_groups(paths, replace(small, datasets=small.datasets | tuned), "shop", ["main"], CPU)
+
+
+# --- what params.yaml is told ------------------------------------------------------------------------------------
+
+
+def test_what_is_printed_for_params_yaml_gives_the_chosen_experiments(paths, shop_params, tmp_path):
+    """With Caser, which has no layers: its blanks must not make the others' whole numbers real ones."""
+    text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    settings = config.load(tmp_path / "params.yaml")
+    settings = replace(settings, tuning=replace(settings.tuning, trials=4))
+    trials = tuning.tune(paths, settings, "shop", CPU)
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    again = pd.read_csv(tmp_path / "trials.csv", dtype={"dim": "Int64", "layers": "Int64"})
+    chosen = tuning.as_yaml(again, settings, "shop")
+    (tmp_path / "params.yaml").write_text(text.replace("    category: true\n", f"    category: true\n{chosen}\n", 1))
+    tuned = config.load(tmp_path / "params.yaml")
+    for row in tuning.best(trials).to_dict("records"):
+        before = next(e for e in settings.resolve("shop", "main") if e.name == row["experiment"])
+        names = [name for name in asdict(settings.tuning.space) if not pd.isna(row[name])]
+        expected = tuning.changed(before, {name: row[name] for name in names}) if row["trial"] else before
+        assert next(e for e in tuned.resolve("shop", "main") if e.name == row["experiment"]) == expected
+    assert set(tuned.datasets["shop"].experiments) == {"sasrec", "maf", "caser"}
+    assert tuning.best(trials)["trial"].any()  # something was chosen

@@ -1,0 +1,121 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmrec.report import figures
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    figures.plt.close("all")
+
+
+def bars(groups):
+    names = [f"e{number}" for number in range(len(groups))]
+    table = {"group": groups, "experiment": names, "mean": 0.2, "low": np.nan, "high": np.nan}
+    return (
+        pd.DataFrame(table)
+        .assign(values=[[0.1, 0.3]] * len(groups), index=range(5, 5 + len(groups)))
+        .set_index("index")
+    )
+
+
+def test_each_group_has_a_line_of_its_own_above_its_experiments():
+    (axes,) = figures.results_bars(bars(["main", "main", "loss"]), "NDCG@10 on test").axes
+    rows = {label.get_text(): y for label, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
+    headers = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert list(rows) == ["e0", "e1", "e2"] and list(headers) == ["main", "loss"]
+    places = [headers["main"], rows["e0"], rows["e1"], headers["loss"], rows["e2"]]
+    assert np.diff(places).tolist() == [1, 1, 1, 1]
+    bottom, top = axes.get_ylim()
+    assert top < places[0] and places[-1] < bottom
+    assert [bar.get_y() + bar.get_height() / 2 for bar in axes.patches] == pytest.approx(list(rows.values()))
+    assert axes.get_xlabel().startswith("NDCG@10 on test")
+
+
+def test_one_group_needs_no_name():
+    (axes,) = figures.results_bars(bars(["main"] * 3), "NDCG@10").axes
+    assert not axes.texts and np.diff(axes.get_yticks()).tolist() == [1, 1]
+
+
+def test_a_forest_marks_what_is_significant_in_its_group():
+    table = pd.DataFrame(
+        {
+            "group": ["main", "loss", "loss"],
+            "experiment": ["maf", "mse", "id_only"],
+            "baseline": ["sasrec", "maf", "maf"],
+            "difference": [0.3, 0.1, -0.2],
+            "ci_low": [0.2, -0.1, -0.4],
+            "ci_high": [0.4, 0.3, 0.0],
+            "p_holm": [0.001, 0.05, 0.2],
+        }
+    )
+    (axes,) = figures.forest(table, "NDCG@10 on test").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["maf - sasrec", "mse - maf", "id_only - maf"]
+    found, not_found = ([*dots.lines[0].get_xdata()] for dots in axes.containers)
+    assert (found, not_found) == ([0.3], [0.1, -0.2])
+    whiskers = np.concatenate([np.array(dots.lines[2][0].get_segments())[:, :, 0] for dots in axes.containers])
+    assert whiskers == pytest.approx(table[["ci_low", "ci_high"]].to_numpy())
+
+
+def test_the_legend_of_a_forest_is_not_cut_beside_long_names():
+    rows = [("main", "an_experiment_with_a_long_name", "its_control_too", 0.1, 0.0, 0.2, p) for p in (0.01, 0.5)]
+    columns = ["group", "experiment", "baseline", "difference", "ci_low", "ci_high", "p_holm"]
+    figure = figures.forest(pd.DataFrame(rows, columns=columns), "NDCG@10 on test")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == 2 and figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
+def test_verdicts_stand_where_claim_and_data_set_meet_and_nothing_where_there_is_no_evidence():
+    rows = [("a", "demo", "supported"), ("a", "shop", "inconclusive"), ("b", "shop", "not supported")]
+    judged = pd.DataFrame(rows, columns=["statement", "dataset", "verdict"])
+    figure = figures.verdicts(judged)
+    (axes,) = figure.axes
+    found = {dots.get_label(): dots.get_offsets().tolist() for dots in axes.collections}
+    assert found == {"supported": [[0, 0]], "inconclusive": [[1, 0]], "not supported": [[1, 1]]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["demo", "shop"]
+    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == 3
+
+
+def test_published_numbers_stand_under_their_protocol_at_their_ratio():
+    rows = [
+        ("SASRec", "full_all", "hr", 10, 0.08, "a paper: whole", 0.09),
+        ("SASRec", "sampled_100", "hr", 10, 0.4, "a paper: 99", 0.2),
+    ]
+    table = pd.DataFrame(rows, columns=["model", "protocol", "metric", "k", "published", "source", "ours"])
+    (axes,) = figures.ratios(table.assign(ci_low=table["ours"], ci_high=np.nan)).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["SASRec, HR@10 (a paper)"] * 2
+    assert [text.get_text() for text in axes.texts] == ["full_all", "sampled_100"]
+    (dots,) = axes.containers
+    assert dots.lines[0].get_xdata() == pytest.approx([1.125, 0.5])
+
+
+def test_a_ring_is_around_what_stood_and_a_triangle_counts_from_the_latest():
+    table = pd.DataFrame(
+        [("a", 0, 0.2, "oldest"), ("a", 3, 0.3, "oldest"), ("a", 0, 0.4, "latest"), ("b", 0, 0.1, None)],
+        columns=["experiment", "trial", "valid_ndcg_10", "positions_from"],
+    )
+    (axes,) = figures.trials(table).axes
+    drawn = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.lines}
+    assert drawn["as it stood"] == [(0.2, 0), (0.1, 1)]
+    assert drawn["positions from the latest"] == [(0.4, 0)]
+    assert drawn["complete"] == [(0.2, 0), (0.3, 0), (0.1, 1)]
+
+
+def test_a_figure_that_is_kept_names_what_it_is_of(tmp_path):
+    figure = figures.presence({"image": 0.5})
+    figures.show(figure, tmp_path / "demo" / "figures" / "01_modalities.png")
+    assert figure.get_supxlabel() == "demo" and (tmp_path / "demo/figures/01_modalities.png").stat().st_size
+
+
+def test_lengths_are_counted_together_where_there_are_too_many_for_bars_of_their_own():
+    for longest, wide in ((30, 1), (250, 4)):
+        lengths = np.arange(1, longest + 1)
+        left, _ = figures.shape_of_data(lengths, np.array([3, 2, 1])).axes
+        heights = [bar.get_height() for bar in left.patches]
+        assert max(heights) == wide and ("a bar" in left.get_ylabel()) == (wide > 1)
+        assert sum(heights) >= 0.99 * longest
