@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from mmrec import config, evaluation, losses, runtime, training
-from mmrec.data import sequences
-from mmrec.experiments import runs
+from mmrec.data import batches
+from mmrec.experiments import build, inputs
 
 REPETITIONS = 3
 
 
-def epoch_of(experiment: config.Experiment, data: runs.Data, max_length: int) -> Callable[[], object]:
+def epoch_of(experiment: config.Experiment, data: inputs.Data, max_length: int) -> Callable[[], object]:
     """A function that trains one epoch of a fresh model with the whole catalogue in its loss."""
     torch.manual_seed(0)
-    model = runs.build(experiment.model, data, max_length)
+    model = build.build(experiment.model, data, max_length)
     optimiser = torch.optim.Adam(model.parameters())
     generator = torch.Generator().manual_seed(0)
     return lambda: training._epoch(
@@ -34,7 +34,7 @@ def epoch_of(experiment: config.Experiment, data: runs.Data, max_length: int) ->
     )
 
 
-def products_of(experiment: config.Experiment, data: runs.Data, max_length: int) -> Callable[[], object]:
+def products_of(experiment: config.Experiment, data: inputs.Data, max_length: int) -> Callable[[], object]:
     """A function that does the matrix products of SASRec's epoch alone, forward and backward, at real positions."""
     dim, device = experiment.model.dim, data.sequences.items.device
     table = torch.randn(data.sequences.n_items, dim, device=device)
@@ -44,7 +44,7 @@ def products_of(experiment: config.Experiment, data: runs.Data, max_length: int)
     size = experiment.training.batch_size
     groups = [
         int((targets > 0).sum())
-        for batch in sequences.training_batches(data.sequences, max_length, size, generator)
+        for batch in batches.training_batches(data.sequences, max_length, size, generator)
         for _, targets, _ in batch
     ]
     states = {width: torch.randn(max(groups), width, device=device) for width in (dim, 4 * dim)}
@@ -88,11 +88,11 @@ def main(dataset: str) -> None:
     if os.environ != before:  # libraries read it when they are loaded
         os.execv(sys.executable, [sys.executable, *sys.argv])
     device = runtime.prepare(arithmetic, arithmetic.encoder_threads)
-    data = runs.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = inputs.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     max_length = settings.protocol.max_length
     main_group = {experiment.name: experiment for experiment in settings.resolve(dataset, "main", tuned=False)}
     sasrec, maf = main_group["sasrec"], main_group["maf"]
-    model = runs.build(sasrec.model, data, max_length).eval()
+    model = build.build(sasrec.model, data, max_length).eval()
     states, table = torch.randn(len(data.sequences.train_end), sasrec.model.dim), model.item.weight.detach()[1:]
     bases = {"epoch": "SASRec's products alone", "evaluation": "bare scores + top-k"}
     work = {

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mmrec.data.sequences import Sequences, questions
+from mmrec.data.batches import questions
+from mmrec.data.sequences import Sequences
 
 PROTOCOLS = ("full_unseen", "full_all", "sampled_100")
 BATCH = 512  # users scored at once

@@ -11,7 +11,8 @@ from torch import nn
 
 from mmrec import losses
 from mmrec.config import Training
-from mmrec.data.sequences import Sequences, training_batches
+from mmrec.data.batches import training_batches
+from mmrec.data.sequences import Sequences
 from mmrec.evaluation import evaluate, gains
 from mmrec.files import atomic
 from mmrec.multitask import TaskGradients

@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 
 from mmrec.data.sequences import Sequences
-from mmrec.experiments.runs import Data
+from mmrec.experiments.inputs import Data
 
 # The same examples every time: a test that fails here fails everywhere.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrec.data.sequences import Sequences, questions
+from mmrec.data.batches import questions
+from mmrec.data.sequences import Sequences
 from mmrec.models.sasrec import SASRec
 from mmrec.statistics import compare, holm, resampled_means
 

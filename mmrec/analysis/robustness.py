@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mmrec import config
 from mmrec.evaluation import evaluate, gains
-from mmrec.experiments import runs
-from mmrec.experiments.runs import Data, Recommender
+from mmrec.experiments import grid
+from mmrec.experiments.build import Recommender
+from mmrec.experiments.inputs import Data
 from mmrec.statistics import compare, holm, resampled_means
 
 MISSING = (0.1, 0.3, 0.5, 1.0)  # shares of the items that have the modality
@@ -47,10 +48,10 @@ def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> 
 
 
 def trained(paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data) -> list[Recommender]:
-    """An experiment's model of every seed, looking at these data; see `runs.PROBED`."""
-    group = next(group for group in runs.PROBED if name in settings.experiments[group])
+    """An experiment's model of every seed, looking at these data; see `grid.PROBED`."""
+    group = next(group for group in grid.PROBED if name in settings.experiments[group])
     seeds = settings.seeds_of(dataset)
-    return [runs.trained_model(paths, settings, dataset, group, name, seed, data) for seed in seeds]
+    return [grid.trained_model(paths, settings, dataset, group, name, seed, data) for seed in seeds]
 
 
 WAYS = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}

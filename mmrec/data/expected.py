@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mmrec.config import Statistics
-from mmrec.data.sequences import SequenceError, check_statistics
+from mmrec.data.preprocessing import SequenceError, check_statistics
 
 RULE = "!" * 100
 WARNING = "WARNING: THESE ARE NOT THE DATA THAT NUMBERS ARE PUBLISHED OF"

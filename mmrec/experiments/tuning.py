@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from mmrec import config, training
-from mmrec.experiments import runs
+from mmrec.experiments import build, grid, inputs, run
 from mmrec.files import atomic
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
@@ -47,7 +47,7 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     for experiment in tasks:
         _inside(experiment, settings.tuning.space)
     work = partial(_search, paths, settings, dataset, device)
-    found = runs.side_by_side(work, tasks, settings.runtime_of(dataset), device)
+    found = grid.side_by_side(work, tasks, settings.runtime_of(dataset), device)
     return _whole(pd.DataFrame([row for rows in found for row in rows]))
 
 
@@ -64,8 +64,8 @@ def _inside(experiment: config.Experiment, space: config.Space) -> None:
 def _search(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
 ) -> list[dict[str, Any]]:
-    data = runs.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    data = runs.shown_to(experiment, data)
+    data = grid.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = inputs.shown_to(experiment, data)
     budget = settings.tuning
     # What an experiment is about, such as a loss of its own, stays; the rest of a trial is the same for all.
     own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)
@@ -89,13 +89,13 @@ def _search(
         trial = study.ask()
         values = propose(trial, experiment, budget.space)
         proposed = changed(experiment, values) if number else experiment
-        key = runs.run_key(proposed, budget.seed, data, settings) | {
+        key = run.run_key(proposed, budget.seed, data, settings) | {
             "trial": number,
             "past": past,
             "warm_up": warm_up,
             "optuna": optuna.__version__,
         }
-        folder = runs.run_folder(key, paths.runs)
+        folder = run.run_folder(key, paths.runs)
         curve, pruned = _carry_out(
             trial, proposed, data, settings, folder, f"{dataset} {experiment.name} trial {number}"
         )
@@ -149,7 +149,7 @@ def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Exp
 def _carry_out(
     trial: optuna.Trial,
     experiment: config.Experiment,
-    data: runs.Data,
+    data: inputs.Data,
     settings: config.Config,
     folder: Path,
     label: str,
@@ -167,10 +167,10 @@ def _carry_out(
     seed, max_length = settings.tuning.seed, settings.protocol.max_length
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "curve.csv"
-    with runs.alone(folder):
+    with run.alone(folder):
         if not stored.exists():
             torch.manual_seed(seed)
-            model = runs.build(experiment.model, data, max_length)
+            model = build.build(experiment.model, data, max_length)
             curve = training.fit(
                 model,
                 data.sequences,
@@ -229,8 +229,8 @@ def _trained(
     """Rows of trials, with what a whole run of each came to: `epochs`, `valid_ndcg_10`, `best_epoch`."""
     standing = _standing_experiments(settings, dataset)
     seed = settings.seeds_of(dataset)[0]
-    grid = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
-    done = runs.run_all(paths, settings, dataset, device, grid)
+    wanted = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
+    done = grid.run_all(paths, settings, dataset, device, wanted)
     told = []
     for row, folder in zip(rows, done, strict=True):
         curve = pd.read_csv(folder / "curve.csv").to_dict("records")

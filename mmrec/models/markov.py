@@ -8,7 +8,8 @@ popularity decides between equals, and alone where nothing ever followed.
 import torch
 from torch import Tensor
 
-from mmrec.data.sequences import Sequences, take
+from mmrec.data.batches import take
+from mmrec.data.sequences import Sequences
 from mmrec.models.next_item import last, to_front
 
 

@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from mmrec import config
-from mmrec.experiments import runs
+from mmrec.experiments import grid
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -91,7 +91,7 @@ def test_ablated_data_sets_are_those_with_more_than_the_main_group():
 
 def test_probed_data_sets_are_those_with_the_group_that_is_probed():
     settings = config.load(ROOT / "params.yaml")
-    probed = [name for name, about in settings.datasets.items() if set(runs.PROBED) <= set(about.groups)]
+    probed = [name for name, about in settings.datasets.items() if set(grid.PROBED) <= set(about.groups)]
     assert PIPELINE["vars"][2]["probed"] == probed
 
 

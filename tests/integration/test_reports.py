@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from mmrec import config
 from mmrec.analysis import claims
-from mmrec.experiments import archive, runs, tuning
+from mmrec.experiments import archive, run, tuning
 from mmrec.report import tables
 from mmrec.statistics import holm
 
@@ -152,9 +152,9 @@ def test_an_archived_run_is_of_what_determines_it_today(folder):
     kinds = {kind.__name__: kind for kind in config.MODELS.values()}
     for file in files:
         key = archive.about(file)["key"]
-        today = runs.code_digest(kinds[key["model"]])
+        today = run.code_digest(kinds[key["model"]])
         assert key["code"] == today or key["code"].startswith(EARLIER[key["model"]])
-        assert runs.archive_file(key | {"code": today}, folder) == file
+        assert run.archive_file(key | {"code": today}, folder) == file
 
 
 @pytest.mark.parametrize("dataset", sorted({folder.parent.name for folder in ARCHIVED} & set(DATASETS)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmrec import config
-from mmrec.experiments.runs import Data
+from mmrec.experiments.inputs import Data
 from mmrec.features import store
 
 

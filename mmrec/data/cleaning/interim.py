@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from mmrec.files import atomic
 from mmrec.data.cleaning.tables import Tables
+from mmrec.files import atomic
 
 ITEMS = pa.schema(
     [

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import aiohttp
 
-from mmrec.files import atomic, remove_leftovers, sha256
-from mmrec.progress import Progress, megabytes
-from mmrec.data.download import web
 from mmrec.data.cleaning.image_files import normalise
 from mmrec.data.cleaning.rows import SourceError
+from mmrec.data.download import web
+from mmrec.files import atomic, remove_leftovers, sha256
+from mmrec.progress import Progress, megabytes
 
 CONNECTIONS = 2  # to one host
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds

@@ -13,12 +13,12 @@ import aiohttp
 import pandas as pd
 from PIL import Image
 
+from mmrec.data.cleaning.decoding import NoPicture, thumbnail
+from mmrec.data.cleaning.rows import SourceError
+from mmrec.data.download import web
+from mmrec.data.download.journal import Journal, Outcome
 from mmrec.files import atomic, remove_leftovers
 from mmrec.progress import Progress, report
-from mmrec.data.download import web
-from mmrec.data.cleaning.decoding import NoPicture, thumbnail
-from mmrec.data.download.journal import Journal, Outcome
-from mmrec.data.cleaning.rows import SourceError
 
 MAX_BYTES = 20_000_000  # of a picture
 WAITING = 4  # pictures on their way, or waiting to be decoded, for each connection

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from mmrec import config
-from mmrec.data.sources import amazon, demo, hm, movielens, remote
-from mmrec.data.sources import folder as own
 from mmrec.data.cleaning.interim import quality_table, read_items, write
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.cleaning.tables import Tables
+from mmrec.data.sources import amazon, demo, hm, movielens, remote
+from mmrec.data.sources import folder as own
 
 __all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items", "write"]
 

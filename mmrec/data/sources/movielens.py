@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmrec.data.download.archives import extract
 from mmrec.data.cleaning.rows import Rows, SourceError, read_csv, read_separated
 from mmrec.data.cleaning.tables import Tables, clean, unique_ids
+from mmrec.data.download.archives import extract
 
 RATINGS, PLOTS = "ml-1m.zip", "metadata.pkl"  # as they are fetched
 TABLES = ("ml-1m/ratings.dat", "ml-1m/movies.dat")

@@ -13,11 +13,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mmrec.config import AmazonSource, MovieLensSource
-from mmrec.files import replacing
-from mmrec.progress import report
-from mmrec.data.sources import amazon, movielens
 from mmrec.data.download.files import Remote, download
 from mmrec.data.download.pictures import fetch_pictures
+from mmrec.data.sources import amazon, movielens
+from mmrec.files import replacing
+from mmrec.progress import report
 
 SECONDS = 3.0  # that a server is waited for when all that matters is whether there is one
 

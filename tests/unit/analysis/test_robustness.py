@@ -129,7 +129,7 @@ def test_what_is_mended_is_a_difference_between_two_models():
 @pytest.mark.parametrize("name, group", [("maf", "main"), ("dropped", "probes")])
 def test_a_model_of_every_seed_from_the_group_that_has_it(paths, shop, settings, monkeypatch, name, group):
     given = []
-    monkeypatch.setattr(robustness.runs, "trained_model", lambda *args: given.append(args) or args[5])
+    monkeypatch.setattr(robustness.grid, "trained_model", lambda *args: given.append(args) or args[5])
     several = settings.experiments | {"probes": {"dropped": settings.experiments["main"]["maf"]}}
     settings = replace(settings, experiments=several)
     seeds = settings.seeds_of("shop")

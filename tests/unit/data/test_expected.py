@@ -2,7 +2,7 @@ import pytest
 
 from mmrec.config import Statistics
 from mmrec.data.expected import verdict
-from mmrec.data.sequences import SequenceError
+from mmrec.data.preprocessing import SequenceError
 
 REPORT = {"users": 3819, "items": 1494, "interactions": 27_000, "left_by_core": 5}
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmrec import config
-from mmrec.data import sequences
-from mmrec.data.sequences import SequenceError, Sequences, build, draw_negatives, k_core, questions, take, training_batches
+from mmrec.data import preprocessing
+from mmrec.data.batches import questions, take, training_batches
+from mmrec.data.preprocessing import SequenceError, build, draw_negatives, k_core
+from mmrec.data.sequences import Sequences
 
 PROTOCOL = config.Protocol(max_length=50, ks=(10,), negatives=1, negatives_seed=0)
 
@@ -442,8 +444,8 @@ def test_what_is_written_is_what_is_read(many, tmp_path):
 def test_ids_are_written_beside_the_numbers(tmp_path):
     built = build(table(*[("ü", item, 0) for item in "abc"], ("v", "007", 1)), dataset(), PROTOCOL)
     built.write(tmp_path)
-    assert sequences.read_ids(tmp_path / "users.parquet") == built.user_ids == ["v", "ü"]
-    assert sequences.read_ids(tmp_path / "items.parquet") == built.item_ids == ["007", "a", "b", "c"]
+    assert preprocessing.read_ids(tmp_path / "users.parquet") == built.user_ids == ["v", "ü"]
+    assert preprocessing.read_ids(tmp_path / "items.parquet") == built.item_ids == ["007", "a", "b", "c"]
     assert torch.equal(Sequences.load(tmp_path / "sequences.safetensors").items, built.sequences.items)
 
 

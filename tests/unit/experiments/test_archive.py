@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 from mmrec import config, training
-from mmrec.experiments import archive, runs
+from mmrec.experiments import archive, grid, run
 
 BUT_WEIGHTS = {"curve.csv", "ranks.parquet", "run.json"}
 
@@ -17,10 +18,10 @@ def choose(settings):
 
 
 @pytest.fixture
-def run(shop, settings, choose, tmp_path):
+def perform(shop, settings, choose, tmp_path):
     """A run in a store of the given name, with an archive that all stores share."""
     archived = tmp_path / "archived"
-    return lambda name, store, weights=False, seed=0: runs.run(
+    return lambda name, store, weights=False, seed=0: run.run(
         choose(name), seed, shop, settings, tmp_path / store, archived=archived, weights=weights
     )
 
@@ -30,65 +31,65 @@ def content(folder):
 
 
 @pytest.mark.parametrize("name", ["sasrec", "popularity"])
-def test_a_run_comes_out_of_the_archive_as_it_went_in_but_for_its_weights(run, tmp_path, monkeypatch, name):
-    made = run(name, "here")
+def test_a_run_comes_out_of_the_archive_as_it_went_in_but_for_its_weights(perform, tmp_path, monkeypatch, name):
+    made = perform(name, "here")
     (file,) = (tmp_path / "archived").iterdir()
-    monkeypatch.setattr(runs, "_carry_out", None)
-    found = run(name, "there")
+    monkeypatch.setattr(run, "_carry_out", None)
+    found = perform(name, "there")
     assert found.name == made.name and found != made
     assert content(found) == content(made)
     assert set(content(found)) == (BUT_WEIGHTS if name == "sasrec" else BUT_WEIGHTS - {"curve.csv"})
     assert not (found / "model.safetensors").exists()
 
 
-def test_where_weights_are_needed_a_run_is_made_again_and_ends_with_the_same_ranks(run, tmp_path):
-    made = run("sasrec", "here")
+def test_where_weights_are_needed_a_run_is_made_again_and_ends_with_the_same_ranks(perform, tmp_path):
+    made = perform("sasrec", "here")
     before = {path: path.read_bytes() for path in (tmp_path / "archived").iterdir()}
-    restored = run("sasrec", "there")
-    again = run("sasrec", "there", weights=True)
+    restored = perform("sasrec", "there")
+    again = perform("sasrec", "there", weights=True)
     assert again == restored and (again / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
     assert content(again)["ranks.parquet"] == content(made)["ranks.parquet"]
     assert {path: path.read_bytes() for path in (tmp_path / "archived").iterdir()} == before
 
 
-def test_popularity_has_no_weights_to_need(run, monkeypatch):
-    run("popularity", "here")
-    monkeypatch.setattr(runs, "_carry_out", None)
-    run("popularity", "there", weights=True)
+def test_popularity_has_no_weights_to_need(perform, monkeypatch):
+    perform("popularity", "here")
+    monkeypatch.setattr(run, "_carry_out", None)
+    perform("popularity", "there", weights=True)
 
 
-def test_the_archive_says_what_determined_a_run(run, tmp_path):
-    made = run("sasrec", "here")
+def test_the_archive_says_what_determined_a_run(perform, tmp_path):
+    made = perform("sasrec", "here")
     (file,) = (tmp_path / "archived").iterdir()
     assert archive.about(file) == json.loads((made / "run.json").read_text())
     key = archive.about(file)["key"]
-    assert runs.run_folder(key, tmp_path) == tmp_path / made.name
-    assert runs.archive_file(key, file.parent) == file
+    assert run.run_folder(key, tmp_path) == tmp_path / made.name
+    assert run.archive_file(key, file.parent) == file
 
 
 def test_a_run_is_taken_from_the_archive_whatever_machine_made_it(choose, shop, settings, tmp_path, monkeypatch):
     archived, elsewhere = tmp_path / "archived", replace(settings.runtime, threads=settings.runtime.threads + 1)
-    made = runs.run(choose("sasrec"), 0, shop, settings, tmp_path, archived=archived)
-    monkeypatch.setattr(runs, "_carry_out", None)
+    made = run.run(choose("sasrec"), 0, shop, settings, tmp_path, archived=archived)
+    monkeypatch.setattr(run, "_carry_out", None)
     other = replace(settings, runtime=elsewhere)
-    found = runs.run(choose("sasrec"), 0, shop, other, tmp_path, archived=archived, weights=False)
+    found = run.run(choose("sasrec"), 0, shop, other, tmp_path, archived=archived, weights=False)
     assert found != made and content(found) == content(made)
     assert json.loads((found / "run.json").read_text())["key"]["threads"] == settings.runtime.threads
 
 
-@pytest.mark.parametrize("changed", ["seed", "code", "data", "options"])
-def test_what_changes_a_run_beyond_its_last_bits_is_another_one_in_the_archive(run, tmp_path, changed):
-    key = json.loads((run("sasrec", "here") / "run.json").read_text())["key"]
-    assert runs.archive_file(key | {changed: "other"}, tmp_path) != runs.archive_file(key, tmp_path)
+@pytest.mark.parametrize("changed", ["seed", "versions", "data", "options"])
+def test_what_changes_a_run_beyond_its_last_bits_is_another_one_in_the_archive(perform, tmp_path, changed):
+    key = json.loads((perform("sasrec", "here") / "run.json").read_text())["key"]
+    assert run.archive_file(key | {changed: "other"}, tmp_path) != run.archive_file(key, tmp_path)
     arithmetic = dict.fromkeys(("torch", "device", "threads", "instruction_set"), "other")
-    assert runs.archive_file(key | arithmetic, tmp_path) == runs.archive_file(key, tmp_path)
+    assert run.archive_file(key | arithmetic, tmp_path) == run.archive_file(key, tmp_path)
 
 
-def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tmp_path):
+def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(perform, choose, tmp_path):
     archived = tmp_path / "archived"
     for name in ("sasrec", "maf", "popularity"):
-        run(name, "here")
-    run("maf", "here", seed=1)
+        perform(name, "here")
+    perform("maf", "here", seed=1)
     sasrec, maf = choose("sasrec"), choose("maf")
     twin = replace(sasrec, name="twin", group="later")  # the same run under another name
     unlike = replace(sasrec, group="later", model=replace(sasrec.model, dropout=0.123))
@@ -115,9 +116,9 @@ def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(run, choose, tm
     assert set(both["device"]) == {made[old]["device"], "a GPU"}
 
 
-def test_ranks_are_those_of_the_runs_that_are_asked_for(run, choose, tmp_path):
+def test_ranks_are_those_of_the_runs_that_are_asked_for(perform, choose, tmp_path):
     archived = tmp_path / "archived"
-    made = {(name, seed): run(name, "here", seed=seed) for name in ("sasrec", "maf") for seed in (0, 1)}
+    made = {(name, seed): perform(name, "here", seed=seed) for name in ("sasrec", "maf") for seed in (0, 1)}
     twin = replace(choose("sasrec"), name="twin", group="later")  # the same run under another name
     table = archive.ranks(archived, [choose("maf"), twin], (0, 1))
     assert list(table.groupby(["group", "experiment", "seed"]).groups) == [
@@ -132,9 +133,9 @@ def test_ranks_are_those_of_the_runs_that_are_asked_for(run, choose, tmp_path):
         pd.testing.assert_frame_equal(found, expected)  # types, too: with small integers gains would be rounded
 
 
-def test_ranks_are_not_taken_from_fewer_runs_or_from_either_of_two(run, choose, tmp_path):
+def test_ranks_are_not_taken_from_fewer_runs_or_from_either_of_two(perform, choose, tmp_path):
     archived = tmp_path / "archived"
-    run("sasrec", "here")
+    perform("sasrec", "here")
     with pytest.raises(FileNotFoundError, match="'sasrec' with seed 1 .*archived: true"):
         archive.ranks(archived, [choose("sasrec")], (0, 1))
     (file,) = archived.iterdir()
@@ -159,17 +160,17 @@ def test_numbers_take_no_more_bytes_than_they_need_and_come_back_as_they_were(tm
 def test_a_group_takes_from_the_archive_and_puts_there_what_it_lacks(shop_params, write_shop, tmp_path, monkeypatch):
     settings = config.load(shop_params)
     settings = config.replace(settings, datasets={"shop": config.replace(settings.datasets["shop"], archived=True)})
-    monkeypatch.setattr(runs, "side_by_side", lambda work, tasks, *_: [work(task) for task in tasks])
+    monkeypatch.setattr(grid, "side_by_side", lambda work, tasks, *_: [work(task) for task in tasks])
     paths = config.Paths(tmp_path, tmp_path)
     write_shop(paths.processed("shop"))
-    device = runs.torch.device("cpu")
+    device = torch.device("cpu")
     trained = []
     fit = training.fit
     monkeypatch.setattr(training, "fit", lambda *args, **named: trained.append(named["label"]) or fit(*args, **named))
-    grid = [(e, seed) for e in settings.resolve("shop", "main") for seed in (0, 1)]
-    folders = runs.run_all(paths, settings, "shop", device, grid)
+    wanted = [(e, seed) for e in settings.resolve("shop", "main") for seed in (0, 1)]
+    folders = grid.run_all(paths, settings, "shop", device, wanted)
     files = [
-        runs.archive_file(json.loads((folder / "run.json").read_text())["key"], paths.archive("shop"))
+        run.archive_file(json.loads((folder / "run.json").read_text())["key"], paths.archive("shop"))
         for folder in folders
     ]
     assert set(paths.archive("shop").iterdir()) == set(files)
@@ -178,7 +179,7 @@ def test_a_group_takes_from_the_archive_and_puts_there_what_it_lacks(shop_params
     for folder in folders:
         (folder / "run.json").unlink()  # as if this were another machine
     files[-1].unlink()
-    runs.run_all(paths, settings, "shop", device, grid)
-    assert trained[neural:] == [f"[{len(grid)}/{len(grid)}] shop {grid[-1][0].name} seed 1"]
-    runs.run_all(paths, settings, "shop", device, grid)
+    grid.run_all(paths, settings, "shop", device, wanted)
+    assert trained[neural:] == [f"[{len(wanted)}/{len(wanted)}] shop {wanted[-1][0].name} seed 1"]
+    grid.run_all(paths, settings, "shop", device, wanted)
     assert len(trained) == neural + 1

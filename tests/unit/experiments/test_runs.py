@@ -1,4 +1,3 @@
-import ast
 import hashlib
 import inspect
 import json
@@ -19,9 +18,9 @@ from safetensors.torch import load_file
 
 from mmrec import config, losses, runtime, training
 from mmrec.evaluation import evaluate, gains
-from mmrec.experiments import runs
+from mmrec.experiments import build, grid, inputs, run, versions
 from mmrec.features import category, store
-from mmrec.models import maf
+from mmrec.report import overview
 
 CPU = torch.device("cpu")
 
@@ -36,7 +35,7 @@ def choose(settings):
 
 
 def test_data_comes_with_features_standardised_and_categories_as_they_are(shop, paths):
-    data = runs.load_data(paths.processed("shop"), ("image", "category"), CPU)
+    data = inputs.load_data(paths.processed("shop"), ("image", "category"), CPU)
     assert set(data.features) == {"image", "category"}
     assert torch.equal(data.sequences.items, shop.sequences.items)
     raw, present = shop.features["image"]
@@ -49,7 +48,7 @@ def test_data_comes_with_features_standardised_and_categories_as_they_are(shop, 
 
 def test_data_is_named_by_the_content_of_its_files(shop, paths):
     folder = paths.processed("shop")
-    data = runs.load_data(folder, ("text",), CPU)
+    data = inputs.load_data(folder, ("text",), CPU)
     assert data.digests == {
         "sequences": hashlib.sha256((folder / "sequences.safetensors").read_bytes()).hexdigest(),
         "text": hashlib.sha256((folder / "features" / "text.safetensors").read_bytes()).hexdigest(),
@@ -61,17 +60,17 @@ def test_features_of_another_number_of_items_are_refused(paths, make_features, i
     folder = paths.processed("shop")
     matrix, present = make_features(items)["text"]
     store.save(folder / "features" / "text.safetensors", store.Features(matrix, present, {}))
-    runs.load_data(folder, ("image", "category"), CPU)
-    with pytest.raises(runs.StaleFeatures, match=f"text.safetensors has {items} items, .* 30: extract .* anew"):
-        runs.load_data(folder, ("image", "text", "category"), CPU)
+    inputs.load_data(folder, ("image", "category"), CPU)
+    with pytest.raises(inputs.StaleFeatures, match=f"text.safetensors has {items} items, .* 30: extract .* anew"):
+        inputs.load_data(folder, ("image", "text", "category"), CPU)
 
 
 # --- every model is there ----------------------------------------------------------------------------------------
 
 
 def test_every_model_that_can_be_named_can_be_built():
-    assert set(runs.MODELS) == set(config.MODELS.values())
-    assert len(set(runs.MODELS.values())) == len(runs.MODELS)
+    assert set(build.MODELS) == set(config.MODELS.values())
+    assert len(set(build.MODELS.values())) == len(build.MODELS)
 
 
 @pytest.mark.parametrize("name, kind", config.MODELS.items())
@@ -79,8 +78,8 @@ def test_every_model_is_built_from_its_settings_and_scores(shop, choose, name, k
     experiment = choose(name, "every")
     assert type(experiment.model) is kind
     torch.manual_seed(0)
-    model = runs.build(experiment.model, shop, 8)
-    assert type(model) is runs.MODELS[kind]
+    model = build.build(experiment.model, shop, 8)
+    assert type(model) is build.MODELS[kind]
     assert isinstance(model, torch.nn.Module) is (kind not in config.UNTRAINED)
     if kind not in config.UNTRAINED:
         model.eval()
@@ -91,7 +90,7 @@ def test_every_model_is_built_from_its_settings_and_scores(shop, choose, name, k
 
 @pytest.mark.parametrize("kind", config.MODELS.values(), ids=config.MODELS.keys())
 def test_a_model_asks_for_its_settings_and_of_the_data_for_what_there_is(kind):
-    asked = set(inspect.signature(runs.MODELS[kind]).parameters)
+    asked = set(inspect.signature(build.MODELS[kind]).parameters)
     settings = {field.name for field in fields(kind)}
     assert settings <= asked
     assert asked - settings <= {"n_items", "max_length", "features", "sequences"}
@@ -134,7 +133,7 @@ EACH = [(kind, field.name) for kind in CHANGES for field in fields(kind)]
 def behaviour(options, shop):
     """Shapes and the loss in training; of what is not trained, the scores."""
     torch.manual_seed(0)
-    model = runs.build(options, shop, 8)
+    model = build.build(options, shop, 8)
     items = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]])
     if isinstance(options, config.UNTRAINED):
         return model.score(items, torch.tensor([4, 3])).tolist()
@@ -152,7 +151,7 @@ def test_every_setting_of_a_model_changes_what_it_does_and_its_key(shop, setting
     experiment = choose(NAMES[kind], "every")
     changed = replace(experiment, model=replace(experiment.model, **{name: CHANGES[kind][name]}))
     assert behaviour(changed.model, shop) != behaviour(experiment.model, shop)
-    key, other = (runs.run_key(e, 0, shop, settings) for e in (experiment, changed))
+    key, other = (run.run_key(e, 0, shop, settings) for e in (experiment, changed))
     assert key != other
 
 
@@ -166,7 +165,7 @@ def test_the_same_seed_builds_the_same_weights(shop, choose):
     models = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        models.append(runs.build(choose("maf").model, shop, 8).item.weight)
+        models.append(build.build(choose("maf").model, shop, 8).item.weight)
     assert torch.equal(models[0], models[1]) and not torch.equal(models[0], models[2])
 
 
@@ -177,7 +176,7 @@ def test_the_same_seed_builds_the_same_weights(shop, choose):
 def key_of(shop, settings, choose):
     def key_of(name="sasrec", seed=0, data=shop, within=settings, **changes):
         experiment = replace(choose(name, "every"), **changes)
-        return json.dumps(runs.run_key(experiment, seed, data, within), sort_keys=True)
+        return json.dumps(run.run_key(experiment, seed, data, within), sort_keys=True)
 
     return key_of
 
@@ -228,11 +227,11 @@ def test_of_the_protocol_only_what_a_model_sees_is_in_the_key(key_of, settings):
 
 
 def test_where_a_run_is_kept_depends_on_its_key_and_not_on_the_order_in_it(shop, settings, choose, tmp_path):
-    key = runs.run_key(choose("maf"), 0, shop, settings)
-    folder = runs.run_folder(key, tmp_path)
-    assert runs.run(choose("maf"), 0, shop, settings, tmp_path) == folder
-    assert runs.run_folder(dict(reversed(key.items())), tmp_path) == folder
-    assert runs.run_folder(key | {"seed": 1}, tmp_path) != folder
+    key = run.run_key(choose("maf"), 0, shop, settings)
+    folder = run.run_folder(key, tmp_path)
+    assert run.run(choose("maf"), 0, shop, settings, tmp_path) == folder
+    assert run.run_folder(dict(reversed(key.items())), tmp_path) == folder
+    assert run.run_folder(key | {"seed": 1}, tmp_path) != folder
 
 
 def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
@@ -252,14 +251,14 @@ def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
 def test_an_experiment_with_the_rarest_category_is_shown_no_other(shop, settings, choose, tmp_path):
     maf = choose("maf")
     rarest = replace(maf, categories="rarest")
-    assert runs.shown_to(maf, shop) is shop
-    shown = runs.shown_to(rarest, shop)
+    assert inputs.shown_to(maf, shop) is shop
+    shown = inputs.shown_to(rarest, shop)
     matrix, present = shown.features["category"]
     torch.testing.assert_close(matrix, category.rarest(shop.features["category"][0]))
     assert matrix.sum() < shop.features["category"][0].sum()  # some of the shop's items are in two
     torch.testing.assert_close(present, shop.features["category"][1])
     assert shown.features["image"] is shop.features["image"]
-    made = [runs.run(experiment, 0, shop, settings, tmp_path) for experiment in (maf, rarest)]
+    made = [run.run(experiment, 0, shop, settings, tmp_path) for experiment in (maf, rarest)]
     weights = [load_file(run / "model.safetensors") for run in made]
     assert weights[0].keys() == weights[1].keys()  # of the same size, learned from other targets
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
@@ -285,63 +284,12 @@ def test_models_of_equal_settings_have_different_keys(key_of):
     assert len({key_of(name) for name in config.MODELS}) == len(config.MODELS)
 
 
-@pytest.fixture
-def digest_with(monkeypatch):
-    """code_digest where the source of one module reads otherwise."""
-
-    def digest_with(module, old, new, of=config.SASRec):
-        source = runs.SOURCES[module]
-        assert old in source
+def test_a_raised_version_asks_for_new_runs_of_its_family_alone(key_of, monkeypatch):
+    before = {name: key_of(name) for name in config.MODELS}
+    for raised, moved in (("maf", {"maf"}), ("shared", set(config.MODELS))):
         with monkeypatch.context() as patch:
-            patch.setitem(runs.SOURCES, module, source.replace(old, new))
-            return runs.code_digest.__wrapped__(of)  # past the cache
-
-    return digest_with
-
-
-def test_comments_docstrings_and_layout_are_not_code(digest_with):
-    now = runs.code_digest(config.SASRec)
-    assert digest_with(training, "# what early stopping watches", "# as before") == now
-    assert digest_with(training, "Whether the budget is spent", "Is the budget spent") == now
-    assert digest_with(training, "    model.train()\n", "\n    model.train()\n\n") == now
-
-
-def test_the_digest_is_that_of_every_python():
-    """Another Python writes code otherwise and knows other fields: neither is to make all archived runs stale."""
-    code = "def f(x):\n    return f'{x[\"a\"]}', 1, True, None, 1.0\n"
-    tree = ast.parse(code)
-    before = runs._canonical(tree)
-    tree.body[0].type_params, tree.body[0].type_comment = [], None
-    assert runs._canonical(tree) == before
-    other = ("True", "1"), ("1.0", "1"), (", None", ""), (", 1,", ", '1',"), ("f(x)", "g(x)"), ("f(x)", "f(y)")
-    for old, new in (*other, ('"a"', '"b"'), ("return", "yield"), ("x[", "x.a[")):
-        assert runs._canonical(ast.parse(code.replace(old, new))) != before, old
-
-
-def test_a_changed_number_or_line_is_code(digest_with):
-    now = runs.code_digest(config.SASRec)
-    assert digest_with(training, '"ndcg", 10)', '"ndcg", 20)') != now
-    assert digest_with(training, "    model.train()\n", "    model.eval()\n") != now
-    assert digest_with(store, "(present - present.mean(0))", "(present + present.mean(0))") != now
-    assert digest_with(runs.build, '"max_length": max_length', '"max_length": max_length + 1') != now
-
-
-def test_the_code_of_other_models_is_not_in_the_digest(digest_with):
-    now = runs.code_digest(config.SASRec)
-    change = maf, 'position == "added"', 'position != "added"'
-    assert digest_with(*change) == now
-    assert digest_with(*change, of=config.MAF) != runs.code_digest(config.MAF)
-
-
-@pytest.mark.parametrize("kind", config.MODELS.values(), ids=config.MODELS.keys())
-def test_all_code_of_the_library_that_a_model_imports_is_in_its_digest(kind):
-    own, shared = runs.OWN[kind], {part.__name__ for part in runs.SHARED}
-    imported = set()
-    for node in ast.walk(ast.parse(runs.SOURCES[own])):
-        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "mmrec":
-            whole = node.module in ("mmrec", "mmrec.models", "mmrec.features")  # from these come modules
-            imported |= {f"{node.module}.{alias.name}" for alias in node.names} if whole else {node.module}
-    assert imported <= shared
+            patch.setitem(versions.RESULTS_VERSIONS, raised, 2)
+            assert {name for name in config.MODELS if key_of(name) != before[name]} == moved
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
@@ -352,10 +300,10 @@ def files_of(folder):
 
 
 def test_a_run_leaves_curve_weights_ranks_and_circumstances(shop, settings, choose, tmp_path):
-    folder = runs.run(choose("maf"), 1, shop, settings, tmp_path)
+    folder = run.run(choose("maf"), 1, shop, settings, tmp_path)
     assert set(files_of(folder)) == {"curve.csv", "model.safetensors", "ranks.parquet", "run.json"}
     about = json.loads((folder / "run.json").read_text())
-    assert about["key"] == json.loads(json.dumps(runs.run_key(choose("maf"), 1, shop, settings)))
+    assert about["key"] == json.loads(json.dumps(run.run_key(choose("maf"), 1, shop, settings)))
     assert {"commit", "python", "device", "seconds_of_last_session", "peak_memory_bytes"} <= set(about)
     assert about["peak_memory_bytes"] > 10**7
     ranks = pd.read_parquet(folder / "ranks.parquet")
@@ -366,18 +314,18 @@ def test_a_run_leaves_curve_weights_ranks_and_circumstances(shop, settings, choo
 
 
 def test_what_was_run_is_not_run_again(shop, settings, choose, tmp_path, monkeypatch):
-    folder = runs.run(choose("sasrec"), 0, shop, settings, tmp_path)
+    folder = run.run(choose("sasrec"), 0, shop, settings, tmp_path)
     before = files_of(folder)
     monkeypatch.setattr(training, "fit", None)
-    monkeypatch.setattr(runs, "build", None)
+    monkeypatch.setattr(run, "build", None)
     # under its other name too
     for experiment in (choose("sasrec"), choose("plain", "again")):
-        assert runs.run(experiment, 0, shop, settings, tmp_path) == folder
+        assert run.run(experiment, 0, shop, settings, tmp_path) == folder
     assert files_of(folder) == before
 
 
 def test_a_run_of_popularity_has_ranks_alone(shop, settings, choose, tmp_path):
-    folder = runs.run(choose("popularity"), 0, shop, settings, tmp_path)
+    folder = run.run(choose("popularity"), 0, shop, settings, tmp_path)
     assert set(files_of(folder)) == {"ranks.parquet", "run.json"}
     ranks = pd.read_parquet(folder / "ranks.parquet")
     counts = shop.sequences.training_items().bincount(minlength=31)[1:]
@@ -388,7 +336,7 @@ def test_a_run_of_popularity_has_ranks_alone(shop, settings, choose, tmp_path):
 
 @pytest.mark.parametrize("name", config.MODELS)
 def test_every_model_has_a_run(shop, settings, choose, tmp_path, name):
-    folder = runs.run(choose(name, "every"), 0, shop, settings, tmp_path)
+    folder = run.run(choose(name, "every"), 0, shop, settings, tmp_path)
     ranks = pd.read_parquet(folder / "ranks.parquet")
     assert len(ranks) == 2 * int((shop.sequences.test >= 0).sum())
     assert ranks[["full_unseen", "full_all"]].ge(1).all(axis=None)
@@ -396,7 +344,7 @@ def test_every_model_has_a_run(shop, settings, choose, tmp_path, name):
 
 
 def test_two_runs_from_nothing_end_with_the_same_bytes(shop, settings, choose, tmp_path):
-    one, other = (runs.run(choose("maf"), 0, shop, settings, tmp_path / name) for name in "ab")
+    one, other = (run.run(choose("maf"), 0, shop, settings, tmp_path / name) for name in "ab")
     for name in ("curve.csv", "model.safetensors", "ranks.parquet"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
@@ -411,10 +359,9 @@ def test_the_same_run_is_never_worked_on_twice_at_once(shop, settings, choose, t
 
     monkeypatch.setattr(training, "fit", slow_fit)
     # Threads stand for processes here, and Python 3.11's parser fails now and then in two threads at once.
-    monkeypatch.setattr(runs, "code_digest", lambda model: "the same")
     equal = [choose("sasrec"), choose("plain", "again")]
     with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda experiment: runs.run(experiment, 0, shop, settings, tmp_path), equal))
+        folders = list(pool.map(lambda experiment: run.run(experiment, 0, shop, settings, tmp_path), equal))
     assert folders[0] == folders[1]
     assert len(begun) == 1
 
@@ -428,8 +375,8 @@ class Interrupted(Exception):
 def test_interrupted_at_any_write_after_training_it_goes_on_without_training(
     shop, settings, choose, tmp_path, monkeypatch, number, after_the_write
 ):
-    whole = runs.run(choose("sasrec"), 0, shop, settings, tmp_path / "whole")
-    original, writes = runs.atomic, []
+    whole = run.run(choose("sasrec"), 0, shop, settings, tmp_path / "whole")
+    original, writes = run.atomic, []
 
     class atomic:
         def __init__(self, path):
@@ -447,11 +394,11 @@ def test_interrupted_at_any_write_after_training_it_goes_on_without_training(
                 raise Interrupted
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(runs, "atomic", atomic)
-        runs.run(choose("sasrec"), 0, shop, settings, tmp_path / "parts")
+        patch.setattr(run, "atomic", atomic)
+        run.run(choose("sasrec"), 0, shop, settings, tmp_path / "parts")
     assert len(writes) == number + 1
     monkeypatch.setattr(training, "_epoch", None)  # what was learned is not learned again
-    parts = runs.run(choose("sasrec"), 0, shop, settings, tmp_path / "parts")
+    parts = run.run(choose("sasrec"), 0, shop, settings, tmp_path / "parts")
     for name in ("curve.csv", "model.safetensors", "ranks.parquet"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
     assert (parts / "run.json").exists()
@@ -465,14 +412,14 @@ import os, sys
 from pathlib import Path
 import torch
 from mmrec import config
-from mmrec.experiments import runs
+from mmrec.experiments import inputs, run as module
 
 def run():
     folder, store = map(Path, sys.argv[1:])
     settings = config.load(folder / "params.yaml")
-    data = runs.load_data(folder, ("image", "text", "category"), torch.device("cpu"))
+    data = inputs.load_data(folder, ("image", "text", "category"), torch.device("cpu"))
     experiment = next(e for e in settings.resolve("shop", "main") if e.name == "maf")
-    runs.run(experiment, 0, data, settings, store)
+    module.run(experiment, 0, data, settings, store)
 """
 # Each line on stdin starts a new process that runs; Python and torch are loaded once, before. The first optimiser of a
 # process loads another 900 modules.
@@ -555,7 +502,7 @@ def one_by_one(monkeypatch):
 
 @pytest.fixture
 def gathered(settings, paths, one_by_one):
-    runs.run_groups(paths, settings, "shop", ["main"], CPU)
+    grid.run_groups(paths, settings, "shop", ["main"], CPU)
     return paths.group("shop", "main")
 
 
@@ -579,7 +526,7 @@ def test_a_group_gathers_every_experiment_and_seed(gathered, shop):
 def test_gathering_twice_gives_the_same_bytes_and_trains_nothing(gathered, settings, paths, monkeypatch):
     before = {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()}
     monkeypatch.setattr(training, "fit", None)
-    runs.run_groups(paths, settings, "shop", ["main"], CPU)
+    grid.run_groups(paths, settings, "shop", ["main"], CPU)
     assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
 
 
@@ -595,12 +542,12 @@ def no_process(monkeypatch):
         raise Started
 
     monkeypatch.setattr(runtime, "workers", lambda *_: 2)
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", start)
+    monkeypatch.setattr(grid, "ProcessPoolExecutor", start)
 
 
 def test_a_finished_group_starts_no_process(gathered, settings, paths, no_process):
     before = {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()}
-    runs.run_groups(paths, settings, "shop", ["main"], CPU)
+    grid.run_groups(paths, settings, "shop", ["main"], CPU)
     assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
 
 
@@ -608,17 +555,17 @@ def test_a_group_of_which_one_run_is_missing_is_completed_without_another_proces
     gathered, settings, paths, no_process, choose
 ):
     before = (gathered / "ranks.parquet").read_bytes()
-    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
-    key = runs.run_key(choose("sasrec"), 1, data, settings)
-    (runs.run_folder(key, paths.runs) / "run.json").unlink()
-    runs.run_groups(paths, settings, "shop", ["main"], CPU)
-    assert (runs.run_folder(key, paths.runs) / "run.json").exists()
+    data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    key = run.run_key(choose("sasrec"), 1, data, settings)
+    (run.run_folder(key, paths.runs) / "run.json").unlink()
+    grid.run_groups(paths, settings, "shop", ["main"], CPU)
+    assert (run.run_folder(key, paths.runs) / "run.json").exists()
     assert (gathered / "ranks.parquet").read_bytes() == before
 
 
 def test_several_missing_runs_start_processes(settings, paths, no_process):
     with pytest.raises(Started):
-        runs.run_groups(paths, settings, "shop", ["main"], CPU)
+        grid.run_groups(paths, settings, "shop", ["main"], CPU)
 
 
 @pytest.mark.gpu
@@ -629,7 +576,7 @@ def test_runs_side_by_side_on_a_gpu_give_the_bits_of_one_after_the_other(setting
         monkeypatch.setattr(runtime, "workers", lambda *_, processes=processes: processes)
         paths = config.Paths(tmp_path / str(processes), tmp_path / str(processes))
         write_shop(paths.processed("shop"))
-        runs.run_groups(paths, settings, "shop", ["main"], runtime.prepare(on_gpu))
+        grid.run_groups(paths, settings, "shop", ["main"], runtime.prepare(on_gpu))
         group = paths.group("shop", "main")
         found.append({file.relative_to(group): file.read_bytes() for file in group.rglob("*") if file.is_file()})
         for about in paths.runs.glob("*/run.json"):
@@ -639,18 +586,18 @@ def test_runs_side_by_side_on_a_gpu_give_the_bits_of_one_after_the_other(setting
 
 def test_progress_counts_what_is_missing(gathered, settings, paths, choose, monkeypatch):
     lines = []
-    monkeypatch.setattr(runs, "report", lines.append)
-    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    monkeypatch.setattr(run, "report", lines.append)
+    data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     for name in ("sasrec", "maf"):
-        key = runs.run_key(choose(name), 1, data, settings)
-        (runs.run_folder(key, paths.runs) / "run.json").unlink()
-    runs.run_groups(paths, settings, "shop", ["main"], CPU)
+        key = run.run_key(choose(name), 1, data, settings)
+        (run.run_folder(key, paths.runs) / "run.json").unlink()
+    grid.run_groups(paths, settings, "shop", ["main"], CPU)
     assert [line.rsplit(":", 1)[0] for line in lines] == ["[1/2] shop sasrec seed 1", "[2/2] shop maf seed 1"]
 
 
 def test_a_group_runs_with_the_seeds_of_the_data_set(settings, paths, one_by_one):
     shop = replace(settings.datasets["shop"], seeds=(3, 4, 5))
-    runs.run_groups(paths, replace(settings, datasets={"shop": shop}), "shop", ["counts"], CPU)
+    grid.run_groups(paths, replace(settings, datasets={"shop": shop}), "shop", ["counts"], CPU)
     ranks = pd.read_parquet(paths.group("shop", "counts") / "ranks.parquet")
     assert ranks["seed"].unique().tolist() == [3, 4, 5]
 
@@ -662,20 +609,20 @@ def test_tasks_are_worked_on_in_order_and_answered_in_order(settings):
         worked.append(task)
         return task * 10
 
-    assert runs.side_by_side(work, [3, 1, 2], replace(settings.runtime, threads=10**6), CPU) == [30, 10, 20]
+    assert grid.side_by_side(work, [3, 1, 2], replace(settings.runtime, threads=10**6), CPU) == [30, 10, 20]
     assert worked == [3, 1, 2]
-    assert runs.side_by_side(work, [], settings.runtime, CPU) == []
+    assert grid.side_by_side(work, [], settings.runtime, CPU) == []
 
 
 def test_data_that_changed_since_is_read_anew(settings, paths, make_features, no_process):
     folder = paths.processed("shop")
 
     def digest(_):
-        return runs.data_once(folder, ("text",), CPU).digests["text"]
+        return grid.data_once(folder, ("text",), CPU).digests["text"]
 
-    first = runs.side_by_side(digest, [0], settings.runtime, CPU)
+    first = grid.side_by_side(digest, [0], settings.runtime, CPU)
     store.save(folder / "features" / "text.safetensors", store.Features(*make_features(30, seed=1)["text"], {}))
-    assert runs.side_by_side(digest, [0], settings.runtime, CPU) != first
+    assert grid.side_by_side(digest, [0], settings.runtime, CPU) != first
 
 
 @pytest.mark.slow
@@ -686,14 +633,14 @@ def test_side_by_side_a_group_comes_out_as_one_by_one(write_shop, gathered, shop
         monkeypatch.setenv(name, value)
     paths = config.Paths(tmp_path / "apart", tmp_path / "apart")
     write_shop(paths.processed("shop"))
-    runs.run_groups(paths, settings, "shop", ["main"], CPU)
+    grid.run_groups(paths, settings, "shop", ["main"], CPU)
     results = paths.group("shop", "main")
     for path in (path for path in gathered.rglob("*") if path.is_file()):
         assert (results / path.relative_to(gathered)).read_bytes() == path.read_bytes()
 
 
 def test_a_group_without_neural_models_is_gathered_too(settings, paths, one_by_one):
-    runs.run_groups(paths, settings, "shop", ["counts"], CPU)
+    grid.run_groups(paths, settings, "shop", ["counts"], CPU)
     results = paths.group("shop", "counts")
     assert pd.read_parquet(results / "ranks.parquet")["experiment"].unique().tolist() == ["popularity"]
     assert len(pd.read_csv(results / "curves.csv")) == 0
@@ -701,15 +648,15 @@ def test_a_group_without_neural_models_is_gathered_too(settings, paths, one_by_o
 
 def test_several_groups_share_their_processes_and_are_gathered_apart(settings, paths, monkeypatch):
     asked = []
-    side_by_side = runs.side_by_side
+    side_by_side = grid.side_by_side
 
     def noted(work, tasks, *given):
         asked.append(len(tasks))
         return side_by_side(work, tasks, *given)
 
-    monkeypatch.setattr(runs, "side_by_side", noted)
+    monkeypatch.setattr(grid, "side_by_side", noted)
     monkeypatch.setattr(runtime, "workers", lambda *_: 1)
-    runs.run_groups(paths, settings, "shop", ["again", "counts"], CPU)
+    grid.run_groups(paths, settings, "shop", ["again", "counts"], CPU)
     assert asked == [2 * 2 + 1 * 2]
     for group, names in (("again", ["plain", "wide"]), ("counts", ["popularity"])):
         ranks = pd.read_parquet(paths.group("shop", group) / "ranks.parquet")
@@ -721,14 +668,14 @@ def test_weights_are_kept_of_what_is_probed_and_of_nothing_else(settings, paths,
         one = replace(
             settings, experiments=settings.experiments | {group: {"maf": settings.experiments["main"]["maf"]}}
         )
-        runs.run_groups(paths, one, "shop", [group], CPU)
+        grid.run_groups(paths, one, "shop", [group], CPU)
         assert (paths.group("shop", group) / "models").exists() == (group == "probes")
 
 
 @pytest.mark.parametrize("name", ["sasrec", "maf"])
 def test_a_trained_model_gives_the_ranks_that_were_stored(gathered, settings, paths, name):
-    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
-    model = runs.trained_model(paths, settings, "shop", "main", name, 1, data)
+    data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    model = grid.trained_model(paths, settings, "shop", "main", name, 1, data)
     assert not model.training
     ranks = pd.read_parquet(gathered / "ranks.parquet").query("experiment == @name and seed == 1")
     for split in ("valid", "test"):
@@ -743,11 +690,11 @@ def test_with_the_rarest_category_too_a_run_is_found_again_and_its_weights_give_
     maf = settings.experiments["main"]["maf"]
     rarest = replace(maf, categories="rarest", options={"modalities": ("text", "category")})
     one = replace(settings, experiments=settings.experiments | {"probes": {"rarest": rarest}})
-    runs.run_groups(paths, one, "shop", ["probes"], CPU)
-    monkeypatch.setattr(runs, "run", None)  # it is not called again
-    runs.run_groups(paths, one, "shop", ["probes"], CPU)
-    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
-    model = runs.trained_model(paths, one, "shop", "probes", "rarest", 0, data)
+    grid.run_groups(paths, one, "shop", ["probes"], CPU)
+    monkeypatch.setattr(grid, "run", None)  # it is not called again
+    grid.run_groups(paths, one, "shop", ["probes"], CPU)
+    data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    model = grid.trained_model(paths, one, "shop", "probes", "rarest", 0, data)
     assert set(model.get_buffer("category_features").sum(1).tolist()) == {0.0, 1.0}
     stored = pd.read_parquet(paths.group("shop", "probes") / "ranks.parquet").query("seed == 0 and split == 'test'")
     found = evaluate(model.score, data.sequences, "test", 8)["full_unseen"]
@@ -757,21 +704,21 @@ def test_with_the_rarest_category_too_a_run_is_found_again_and_its_weights_give_
 def test_histories_are_shuffled_where_it_is_asked_too(shop, settings, choose, tmp_path, monkeypatch):
     experiment = choose("sasrec")
     experiment = replace(experiment, training=replace(experiment.training, histories="shuffled"))
-    asked, evaluate = {}, runs.evaluation.evaluate
+    asked, evaluate = {}, run.evaluation.evaluate
 
     def noted(score, sequences, split, max_length):
         asked[split] = sequences.items
         return evaluate(score, sequences, split, max_length)
 
-    monkeypatch.setattr(runs.evaluation, "evaluate", noted)
-    runs.run(experiment, 1, shop, settings, tmp_path)
+    monkeypatch.setattr(run.evaluation, "evaluate", noted)
+    run.run(experiment, 1, shop, settings, tmp_path)
     for split in ("valid", "test"):
         assert torch.equal(asked[split], shop.sequences.shuffled(split, 1).items)
 
 
 def test_stored_weights_are_the_best_of_the_curve(gathered, settings, paths, choose):
-    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
-    model = runs.build(choose("sasrec").model, data, 8)
+    data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    model = build.build(choose("sasrec").model, data, 8)
     model.load_state_dict(load_file(gathered / "models" / "sasrec-0.safetensors"))
     ranks = evaluate(model.eval().score, data.sequences, "valid", 8)["full_unseen"].to_numpy()
     curve = pd.read_csv(gathered / "curves.csv").query("experiment == 'sasrec' and seed == 0")
@@ -779,7 +726,7 @@ def test_stored_weights_are_the_best_of_the_curve(gathered, settings, paths, cho
 
 
 def test_the_overview_shows_every_setting_and_a_blank_where_none_applies(settings):
-    table = runs.overview(settings.resolve("shop", "main"))
+    table = overview.overview(settings.resolve("shop", "main"))
     assert table.columns.tolist() == ["popularity", "sasrec", "maf"]
     assert table.loc["model"].tolist() == ["Popularity", "SASRec", "MAF"]
     assert table.loc["dim"].tolist() == ["", "8", "8"]
@@ -798,14 +745,14 @@ def variants_of(settings, **changes):
 def test_differences_are_what_a_variant_changes_of_its_control(settings):
     changed = variants_of(settings, options={"text_weight": 0.7, "modalities": ("image",)}, training={"patience": 9})
     everything = changed.resolve("shop", "main") + changed.resolve("shop", "loss")
-    (row,) = runs.differences(everything).itertuples(index=False)
+    (row,) = overview.differences(everything).itertuples(index=False)
     own = asdict(changed.resolve("shop", "main")[-1].model)
     assert tuple(row) == (
         *("loss", "variant", "maf"),
         f"modalities: image (image, text); text_weight: 0.7 ({own['text_weight']}); "
         f"patience: 9 ({settings.training.patience})",
     )
-    assert [e.name for e in runs.originals(everything)] == ["popularity", "sasrec", "maf"]
+    assert [e.name for e in overview.originals(everything)] == ["popularity", "sasrec", "maf"]
 
 
 # --- what a change touches ---------------------------------------------------------------------------------------
@@ -822,7 +769,7 @@ def replication():
 def runs_of(settings, shop):
     """experiment -> the keys of its runs."""
     return {
-        (experiment.name, seed): str(runs.run_key(experiment, seed, shop, settings))
+        (experiment.name, seed): str(run.run_key(experiment, seed, shop, settings))
         for group in settings.datasets["hm"].groups
         for experiment in settings.resolve("hm", group)
         for seed in settings.seeds_of("hm")

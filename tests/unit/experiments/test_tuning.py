@@ -7,7 +7,7 @@ import torch
 from ruamel.yaml import YAML
 
 from mmrec import config, runtime, training
-from mmrec.experiments import runs, tuning
+from mmrec.experiments import build, grid, inputs, run, tuning
 
 CPU = torch.device("cpu")
 
@@ -44,9 +44,9 @@ def test_every_neural_experiment_gets_as_many_trials_and_the_first_is_as_it_stan
     assert first.loc["maf", ["fusion", "auxiliary_weight"]].tolist() == ["gate", 1.0]
     for name in ("sasrec", "maf"):  # every setting, also those that are not searched
         experiment = next(e for e in small.resolve("shop", "main") if e.name == name)
-        data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+        data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
         torch.manual_seed(0)
-        model = runs.build(experiment.model, data, 8)
+        model = build.build(experiment.model, data, 8)
         curve = training.fit(
             model, data.sequences, experiment.training, max_length=8, seed=0, checkpoint=paths.work / name
         )
@@ -146,13 +146,13 @@ def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkey
 def test_a_trial_is_shown_the_categories_that_the_experiment_is(paths, small, monkeypatch):
     main = small.experiments["main"]
     rarest = main | {"maf": replace(main["maf"], categories="rarest")}
-    build, most = runs.build, []
+    as_usual, most = build.build, []
 
     def watched(options, data, max_length):
         most.append((type(options), data.features["category"][0].sum(1).max().item()))
-        return build(options, data, max_length)
+        return as_usual(options, data, max_length)
 
-    monkeypatch.setattr(runs, "build", watched)
+    monkeypatch.setattr(build, "build", watched)
     tuning.tune(paths, replace(small, experiments=small.experiments | {"main": rarest}), "shop", CPU)
     assert {at_most for kind, at_most in most if kind is config.MAF} == {1.0}
     assert {at_most for kind, at_most in most if kind is config.SASRec} != {1.0}
@@ -201,7 +201,7 @@ def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_fi
     trials = tuning.tune(paths, small, "shop", CPU)
     finalists = tuning.finalists(paths, small, "shop", CPU, trials)
     assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf", "maf"]
-    data = runs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
+    data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     for name in ("sasrec", "maf"):
         first, other, *third = finalists[finalists["experiment"] == name].to_dict("records")
         tried = trials[(trials["experiment"] == name) & (trials["trial"] > 0)]
@@ -217,8 +217,8 @@ def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_fi
             candidates.append((third[0], latest))
         for row, experiment in candidates:
             assert row["positions_from"] == experiment.model.positions_from
-            key = runs.run_key(experiment, small.seeds_of("shop")[0], data, small)
-            curve = pd.read_csv(runs.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
+            key = run.run_key(experiment, small.seeds_of("shop")[0], data, small)
+            curve = pd.read_csv(run.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
             assert (row["epochs"], row["best_epoch"]) == (len(curve), curve.idxmax() + 1)
             assert row["valid_ndcg_10"] == curve.max()
 
@@ -252,7 +252,7 @@ def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatc
     changes = {name: config.Changes(**change) for name, change in chosen.items()}
     tuned = {"shop": replace(small.datasets["shop"], experiments=changes, seeds=(small.seeds_of("shop")[0],))}
     monkeypatch.setattr(training, "fit", None)
-    runs.run_groups(paths, replace(small, datasets=small.datasets | tuned), "shop", ["main"], CPU)
+    grid.run_groups(paths, replace(small, datasets=small.datasets | tuned), "shop", ["main"], CPU)
 
 
 # --- what params.yaml is told ------------------------------------------------------------------------------------

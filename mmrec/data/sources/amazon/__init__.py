@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmrec.data.sources.amazon import metadata, reviews
 from mmrec.data.cleaning.rows import EXAMPLES, Rows, read_csv
 from mmrec.data.cleaning.tables import Tables, clean
+from mmrec.data.sources.amazon import metadata, reviews
 
 FILES = {  # by release: of reviews, of products
     2014: ("reviews_{}_5.json.gz", "meta_{}.json.gz"),

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from mmrec.data.cleaning.rows import Rows
 from mmrec.data.sources.amazon import words
 from mmrec.data.sources.amazon.lines import by_reason, json_records, literal_records
-from mmrec.data.cleaning.rows import Rows
 
 LITERAL = re.compile(rb"\{'asin': '([0-9A-Za-z]+)', ")
 SIZE = re.compile(r"\._[A-Za-z0-9,_-]+_(?=\.[a-z]+$)")  # that a picture is scaled to, in its address

@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmrec.data.sources.amazon.lines import by_reason, csv_records, json_records
-from mmrec.data.sources.amazon.words import text
 from mmrec.data.cleaning.rows import Rows
 from mmrec.data.cleaning.tables import LAST_SECOND, seconds
+from mmrec.data.sources.amazon.lines import by_reason, csv_records, json_records
+from mmrec.data.sources.amazon.words import text
 
 JSON = pa.schema([("reviewerID", pa.string()), ("asin", pa.string()), ("unixReviewTime", pa.int64())])
 CSV = pa.schema(

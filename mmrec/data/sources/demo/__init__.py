@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from mmrec.config import DemoSource
-from mmrec.files import replacing
 from mmrec.data.sources.demo import pictures, words
 from mmrec.data.sources.demo.catalogue import Catalogue, draw_catalogue, stream
 from mmrec.data.sources.demo.shoppers import interactions
+from mmrec.files import replacing
 
 REPEATED_ROWS = 3  # rows written twice
 ROWS_WITHOUT_TIME = 2  # rows written once more, without their timestamp

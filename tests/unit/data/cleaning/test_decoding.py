@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from shop_files import png_header
 
 from mmrec.data.cleaning.decoding import MAX_SCANS, NoPicture, thumbnail
-
-from shop_files import png_header
 
 
 def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:

@@ -1,11 +1,10 @@
 import pandas as pd
 import pytest
 from PIL import Image
+from shop_files import picture, png_header, write
 
 from mmrec.data.cleaning import image_files
 from mmrec.data.cleaning.image_files import normalise, problem, problems
-
-from shop_files import picture, png_header, write
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp"])

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shop_files import write
 
 from mmrec.data.cleaning import rows as module
 from mmrec.data.cleaning.rows import Rows, SourceError, read_csv, read_separated
-
-from shop_files import write
 
 
 def read(tmp_path, content, required=("a", "b"), optional=()):

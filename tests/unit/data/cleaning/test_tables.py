@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shop_files import picture, write
 
 from mmrec.data.cleaning.rows import Rows, SourceError
 from mmrec.data.cleaning.tables import clean, seconds
-
-from shop_files import picture, write
 
 
 def interactions(*table):

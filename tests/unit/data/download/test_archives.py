@@ -3,12 +3,11 @@ import stat
 import zipfile
 
 import pytest
+from shop_files import write
 
-from mmrec.data.sources import SourceError
 from mmrec.data.download import archives
 from mmrec.data.download.archives import extract
-
-from shop_files import write
+from mmrec.data.sources import SourceError
 
 NAMES = ["ml/a.dat", "ml/b.dat"]
 

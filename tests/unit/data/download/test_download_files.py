@@ -7,9 +7,9 @@ import servers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmrec.data.sources import SourceError
 from mmrec.data.download import web
 from mmrec.data.download.files import Checksums, Fingerprint, Part, Remote, download
+from mmrec.data.sources import SourceError
 
 BYTES = random.Random(0).randbytes(100_000)
 OTHER = random.Random(1).randbytes(100_000)

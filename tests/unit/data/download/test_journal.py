@@ -1,7 +1,7 @@
 import pytest
 
-from mmrec.data.sources import SourceError
 from mmrec.data.download.journal import Journal, Outcome
+from mmrec.data.sources import SourceError
 
 PICTURE, MISS = Outcome(image="ab/abc.jpg"), Outcome(reason="not found")
 

@@ -9,14 +9,13 @@ import pandas as pd
 import pytest
 import servers
 from PIL import Image
+from shop_files import png_header
 
-from mmrec.data.sources import SourceError
-from mmrec.data.download import pictures, web
 from mmrec.data.cleaning.decoding import thumbnail
+from mmrec.data.download import pictures, web
 from mmrec.data.download.journal import Journal
 from mmrec.data.download.pictures import fetch_pictures
-
-from shop_files import png_header
+from mmrec.data.sources import SourceError
 
 
 def jpeg(seed: int, size: tuple[int, int] = (300, 260)) -> bytes:

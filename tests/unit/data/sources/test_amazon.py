@@ -8,13 +8,12 @@ import pytest
 from amazon_files import Dirt
 from hypothesis import given
 from hypothesis import strategies as st
+from shop_files import picture, write
 
 from mmrec import config
 from mmrec.data import sources
 from mmrec.data.sources import SourceError, amazon
 from mmrec.data.sources.amazon import lines, metadata, read
-
-from shop_files import picture, write
 
 PLACED = Path(__file__).parents[4] / "data" / "raw" / "beauty_2014"
 REVIEWS, META = "reviews_Beauty_5.json.gz", "meta_Beauty.json.gz"

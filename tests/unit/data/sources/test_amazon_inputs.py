@@ -9,11 +9,10 @@ import gzip
 import json
 
 import pytest
+from shop_files import write
 
 from mmrec.data.sources import SourceError
 from mmrec.data.sources.amazon import read
-
-from shop_files import write
 
 REVIEWS, PRODUCTS = "Soaps_5.json.gz", "meta_Soaps.json.gz"
 CSV, PRODUCTS_2023 = "Soaps.csv.gz", "meta_Soaps.jsonl.gz"

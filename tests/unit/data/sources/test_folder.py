@@ -1,9 +1,8 @@
 import pytest
+from shop_files import INTERACTIONS, ITEMS
 
 from mmrec.data.sources import SourceError
 from mmrec.data.sources.folder import read
-
-from shop_files import INTERACTIONS, ITEMS
 
 
 def test_reads_the_three_parts(shop):

@@ -1,9 +1,8 @@
 import pytest
+from shop_files import picture, write
 
 from mmrec.data.sources import SourceError
 from mmrec.data.sources.hm import read
-
-from shop_files import picture, write
 
 HEADER = (
     "article_id,product_code,prod_name,product_type_name,product_group_name,graphical_appearance_name,"

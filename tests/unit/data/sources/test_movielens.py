@@ -5,12 +5,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from shop_files import picture, write
 
-from mmrec.files import sha256
 from mmrec.data.sources import SourceError, movielens
 from mmrec.data.sources.movielens import candidates, read, unpack
-
-from shop_files import picture, write
+from mmrec.files import sha256
 
 MOVIES = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les: 1995::Drama\n3::Nobody saw this::Drama\n"
 PLOTS = 'movie_id,imdb_id,plot\n2,0113497,"Two, at sea – alone."\n1,x,\n9,x,Unknown film\n'

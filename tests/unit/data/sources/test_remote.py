@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 import servers
 from PIL import Image
+from shop_files import write
 
 from mmrec.config import AmazonSource, MovieLensSource, Pictures
-from mmrec.data.sources import SourceError, read, remote
 from mmrec.data.download import web
+from mmrec.data.sources import SourceError, read, remote
 from mmrec.data.sources.remote import fetch, is_placed, obstacle, remotes
-
-from shop_files import write
 
 
 @pytest.fixture(autouse=True)

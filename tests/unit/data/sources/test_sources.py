@@ -3,12 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from shop_files import write
 
 from mmrec import config
-from mmrec.data import sources
 from mmrec.__main__ import main
-
-from shop_files import write
+from mmrec.data import sources
 
 DEMO = config.DemoSource(
     kind="demo", seed=1, shoppers=5, items=20, mean_length=5.0, image=0.2, text=0.2, category=0.2, popularity=0.2,
@@ -63,7 +62,9 @@ def test_the_command_writes_raw_data(project, monkeypatch):
     monkeypatch.setattr("mmrec.__main__.fetch", lambda source, *places: made.append((source.kind, *places)))
     main(["fetch", "demo"])
     data = project / "data"
-    assert made == [("demo", data / "raw" / "demo", data / "downloads" / "demo", project / "references" / "checksums.json")]
+    assert made == [
+        ("demo", data / "raw" / "demo", data / "downloads" / "demo", project / "references" / "checksums.json")
+    ]
 
 
 @pytest.mark.parametrize(

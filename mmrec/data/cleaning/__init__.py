@@ -1,0 +1,1 @@
+"""Raw rows and pictures to the tables that all sources share."""

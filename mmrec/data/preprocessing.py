@@ -1,0 +1,195 @@
+"""From a table of interactions to sequences: filtered, ordered, numbered, split.
+
+Letters: U users, V items, N interactions, B batch, T time.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mmrec import config
+from mmrec.data.sequences import Sequences
+from mmrec.files import atomic
+
+
+class SequenceError(ValueError):
+    """The interactions cannot be turned into sequences; the message says why."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """Sequences with the ids behind the numbers, and counts of what happened on the way."""
+
+    sequences: Sequences
+    user_ids: list[str]  # of users 0..U-1
+    item_ids: list[str]  # of items 1..V
+    report: dict[str, int]
+
+    def write(self, folder: Path) -> None:
+        """data/processed/<dataset>: sequences.safetensors, users.parquet, items.parquet, sequences.json."""
+        self.sequences.save(folder / "sequences.safetensors")
+        for name, ids in (("users", self.user_ids), ("items", self.item_ids)):
+            with atomic(folder / f"{name}.parquet") as path:
+                pd.DataFrame({"id": ids}).to_parquet(path, index=False)
+        with atomic(folder / "sequences.json") as path:
+            path.write_text(json.dumps(self.report, indent=1) + "\n")
+
+
+def read_ids(path: Path) -> list[str]:
+    """Of users.parquet (user 0 first) or items.parquet (item 1 first)."""
+    return pd.read_parquet(path)["id"].tolist()
+
+
+def k_core(users: np.ndarray, items: np.ndarray, user_core: int, item_core: int) -> np.ndarray:
+    """Which interactions survive when users with too few and items with too few leave until none has too few.
+
+    Args:
+        users, items: (N,) numbers from 0.
+
+    Returns:
+        (N,) bool.
+    """
+    keep = np.ones(len(users), bool)
+    while True:
+        enough_users = np.bincount(users[keep], minlength=users.max(initial=-1) + 1) >= user_core
+        enough_items = np.bincount(items[keep], minlength=items.max(initial=-1) + 1) >= item_core
+        still = keep & enough_users[users] & enough_items[items]
+        if still.sum() == keep.sum():
+            return keep
+        keep = still
+
+
+def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.Protocol) -> Built:
+    """Filter, order, number and split a table of interactions.
+
+    Users and items are numbered in the order of their ids, so that the numbering does not depend on the source's
+    order. Within a user the order is timestamp, then position in the source; ties are counted.
+
+    Args:
+        interactions: user_id, item_id (strings), timestamp (int64 seconds), no user-item pair twice.
+
+    Raises:
+        SequenceError: nothing is left, or too few items for the sampled protocol.
+    """
+    users, user_ids = pd.factorize(interactions["user_id"], sort=True)
+    items, item_ids = pd.factorize(interactions["item_id"], sort=True)
+    keep = k_core(users, items, dataset.user_core, dataset.item_core)
+    if not keep.any():
+        raise SequenceError(
+            f"no interaction is left of {len(keep):,}: no users with {dataset.user_core} and items with "
+            f"{dataset.item_core} interactions; lower user_core or item_core in params.yaml"
+        )
+    users, user_ids = _renumber(users[keep], user_ids)
+    items, item_ids = _renumber(items[keep], item_ids)
+    times = interactions["timestamp"].to_numpy()[keep]
+    order = np.lexsort((np.arange(len(users)), times, users))
+    users, items, times = users[order], items[order] + 1, times[order]
+    offsets = np.concatenate([[0], np.bincount(users).cumsum()])
+
+    train_end, valid, test = _split(dataset, offsets, times)
+    sequences = Sequences(
+        items=torch.from_numpy(items),
+        offsets=torch.from_numpy(offsets),
+        train_end=torch.from_numpy(train_end),
+        valid=torch.from_numpy(valid),
+        test=torch.from_numpy(test),
+        negatives=torch.from_numpy(
+            draw_negatives(users, items, len(item_ids), protocol.negatives, protocol.negatives_seed)
+        ),
+        n_items=len(item_ids),
+    )
+    same_user = users[1:] == users[:-1]
+    report = {
+        "users": len(user_ids),
+        "items": len(item_ids),
+        "interactions": len(users),
+        "left_by_core": int((~keep).sum()),
+        "tied_with_previous": int((same_user & (times[1:] == times[:-1])).sum()),
+        "training_interactions": int((train_end - offsets[:-1]).sum()),
+        "valid_users": int((valid >= 0).sum()),
+        "test_users": int((test >= 0).sum()),
+    }
+    if not (report["valid_users"] and report["test_users"]):
+        left = f"{report['valid_users']} users to validate, {report['test_users']} to test"
+        raise SequenceError(f"the split leaves {left}")
+    return Built(sequences, user_ids, item_ids, report)
+
+
+def check_statistics(report: dict[str, int], expected: config.Statistics | None) -> None:
+    """Hold what came out of the filter against what is published of the data set.
+
+    Raises:
+        SequenceError: a count differs.
+    """
+    if expected is None:
+        return
+    published = {"users": expected.users, "items": expected.items, "interactions": expected.interactions}
+    if different := {name: report[name] for name, count in published.items() if report[name] != count}:
+        raise SequenceError(
+            f"{different} after filtering, but {published} are published: the raw files are not whole or of another "
+            "release; if that is meant, change `expected` of the data set in params.yaml"
+        )
+
+
+def _renumber(codes: np.ndarray, ids: pd.Index) -> tuple[np.ndarray, list[str]]:
+    present, dense = np.unique(codes, return_inverse=True)
+    return dense.astype(np.int64), [str(name) for name in ids[present]]
+
+
+def _split(dataset: config.Dataset, offsets: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Index of each user's end of training, validation target and test target (-1: none)."""
+    begin, end = offsets[:-1], offsets[1:]
+    if isinstance(dataset.split, config.LeaveOneOut):
+        # With fewer than three interactions nothing is left to learn from: such a user only trains.
+        long = end - begin >= 3
+        return np.where(long, end - 2, end), np.where(long, end - 2, -1), np.where(long, end - 1, -1)
+    first_valid, first_test = _seconds(dataset.split.valid), _seconds(dataset.split.test)
+    user = np.repeat(np.arange(len(begin)), end - begin)
+    train_end = begin + np.bincount(user, times < first_valid, len(begin)).astype(np.int64)
+    test = begin + np.bincount(user, times < first_test, len(begin)).astype(np.int64)
+    # The first choice after each cut, for users who had a past by then.
+    valid = np.where((train_end > begin) & (train_end < test), train_end, -1)
+    return train_end, valid, np.where((test > begin) & (test < end), test, -1)
+
+
+def _seconds(day: date) -> int:
+    return int(datetime.combine(day, time(), UTC).timestamp())
+
+
+def draw_negatives(users: np.ndarray, items: np.ndarray, n_items: int, count: int, seed: int) -> np.ndarray:
+    """For each user `count` different items that the user never touched, uniformly.
+
+    Args:
+        users: (N,) 0..U-1, all present. items: (N,) 1..V.
+
+    Returns:
+        (U, count) int64.
+
+    Raises:
+        SequenceError: some user has fewer untouched items.
+    """
+    touched = np.bincount(users)
+    if n_items - touched.max() < count:
+        raise SequenceError(
+            f"protocol.negatives is {count}, but a user has touched {touched.max()} of {n_items} items; lower it"
+        )
+    generator = np.random.default_rng(seed)
+    known = np.unique(users * (n_items + 1) + items)
+    drawn = generator.integers(1, n_items + 1, (len(touched), count))
+    while True:
+        # Redraw what the user knows and what stands earlier in the same row, until nothing is wrong.
+        rank = np.argsort(drawn, axis=1, kind="stable")
+        ordered = np.take_along_axis(drawn, rank, axis=1)
+        wrong = np.zeros(drawn.shape, bool)
+        np.put_along_axis(wrong, rank[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        key = np.arange(len(drawn))[:, None] * (n_items + 1) + drawn
+        place = np.searchsorted(known, key).clip(max=len(known) - 1)
+        wrong |= known[place] == key
+        if not wrong.any():
+            return drawn
+        drawn[wrong] = generator.integers(1, n_items + 1, wrong.sum())
