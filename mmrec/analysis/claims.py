@@ -1,8 +1,7 @@
-"""The paper's claims, each with a rule, and what the evidence says.
+"""Claims of the paper, each with a rule, judged by the tables of every data set.
 
-references/claims.yaml holds the claims, and says which evidence had been seen when they were written; `evidence` their
-rules; the evidence itself is in the tables of reports/<dataset>/. A claim is judged on every data set that has the
-tables it asks for, and on no other: a row of claims.csv without evidence does not exist.
+references/claims.yaml holds the claims and says which results had been read when they were written. `evidence` holds
+the rules. A claim is judged on the data sets with its tables: claims.csv has no row without evidence.
 """
 
 import json
@@ -21,7 +20,7 @@ COLUMNS = ["id", "statement", "source", "rule", "dataset", "evidence", "verdict"
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Claim:
-    """What is claimed, by whom, and what is asked of the tables."""
+    """A statement, its source in the paper card, and the evidence that judges it."""
 
     statement: str
     source: str
@@ -32,7 +31,7 @@ def load(path: Path) -> dict[str, Claim]:
     """Read claims.yaml: id -> claim.
 
     Raises:
-        ConfigError: naming the claim and the key that is wrong.
+        ConfigError: names the claim and the wrong key.
     """
     raw = YAML(typ="safe").load(path)
     try:
@@ -42,28 +41,28 @@ def load(path: Path) -> dict[str, Claim]:
         raise ConfigError(f"{path.name}: {'; '.join(problems)}") from None
 
 
-def judge(claims: dict[str, Claim], reports: dict[str, Path]) -> pd.DataFrame:
-    """claims.csv: a row for each claim and data set that has evidence.
+def judge(claims: dict[str, Claim], tables: dict[str, Path]) -> pd.DataFrame:
+    """claims.csv: a row for each claim and data set with evidence.
 
     Args:
-        reports: data set -> the folder of its tables.
+        tables: data set -> the folder of its tables.
     """
     rows = []
     for name, claim in claims.items():
-        for dataset, folder in reports.items():
+        for dataset, folder in tables.items():
             if found := claim.evidence.judge(folder):
                 rows.append((name, claim.statement, claim.source, claim.evidence.rule, dataset, *found))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def overview(judged: pd.DataFrame) -> pd.DataFrame:
-    """For reading: a row a claim, a column a data set, verdicts inside; blank: no evidence."""
+    """A row a claim, a column a data set, verdicts inside; blank: no evidence."""
     wide = judged.pivot(index="id", columns="dataset", values="verdict")
     return wide.loc[judged["id"].unique(), judged["dataset"].unique()].fillna("")
 
 
 def story(judged: pd.DataFrame) -> str:
-    """Every claim with its rule, and below it the evidence and the verdict of each data set."""
+    """Every claim with its rule; below it verdict and evidence of each data set."""
     lines = []
     for (name, statement, rule), rows in judged.groupby(["id", "statement", "rule"], sort=False):
         lines += [f"{name}: {statement}", f"    rule: {rule}"]
@@ -72,7 +71,7 @@ def story(judged: pd.DataFrame) -> str:
 
 
 def as_markdown(judged: pd.DataFrame) -> str:
-    """The table of README: a row a claim, a column a data set."""
+    """`overview` with statements, for README. `DataFrame.to_markdown` would pad cells to the longest statement."""
     table = overview(judged)
     statements = judged.drop_duplicates("id").set_index("id")["statement"]
     rows = [["claim", *table.columns], ["---"] * (1 + len(table.columns))]

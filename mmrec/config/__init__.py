@@ -782,6 +782,14 @@ class Paths:
         """A picture of the reports."""
         return self.reports(dataset) / "figures" / f"{name}.png"
 
+    def tables(self, dataset: str) -> Path:
+        """All numbers of a data set, committed as CSV files."""
+        return self.reports(dataset) / "tables"
+
+    def table(self, dataset: str, name: str) -> Path:
+        """One table of the reports; `mmrec.report.tables.save` writes it."""
+        return self.tables(dataset) / f"{name}.csv"
+
     def archive(self, dataset: str) -> Path:
         """Finished runs of a data set, committed; see `mmrec.experiments.archive`."""
         return self.reports(dataset) / "runs"

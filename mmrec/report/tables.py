@@ -1,4 +1,4 @@
-"""Per-user ranks -> the tables that people read. Rounded where shown, never where stored."""
+"""Tables of reports/<dataset>/tables/, from per-user ranks. Rounded where shown, never where stored."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, fields
@@ -25,8 +25,14 @@ COMPARISON_COLUMNS = ["group", "experiment", "baseline", "protocol", "metric", "
 ]
 
 
+def save(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of the reports."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)
+
+
 def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
-    """results.csv: one number a line.
+    """results.csv: one number a row.
 
     Args:
         ranks: group, experiment, seed, split, user, and a rank for each protocol.
@@ -45,7 +51,7 @@ def rank_matrices(ranks: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """experiment -> protocol -> (S, U) ranks of its test users, seeds and users in ascending order.
 
     Raises:
-        ValueError: a seed was not asked about all users that another was.
+        ValueError: two seeds have ranks of different users.
     """
     matrices: dict[str, dict[str, np.ndarray]] = {}
     for experiment, part in ranks[ranks["split"] == "test"].groupby("experiment", sort=False):
@@ -59,14 +65,14 @@ def rank_matrices(ranks: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
 def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks: tuple[int, ...]) -> pd.DataFrame:
     """comparisons.csv: each experiment against its control, on test.
 
-    `p_holm` is corrected within a family: the experiments of one group, compared on one (protocol, metric, k).
+    `p_holm` is corrected within a family: the experiments of one group, on one (protocol, metric, k).
 
     Args:
         ranks: as for `results_table`.
-        controls: experiment -> the one it is compared with; a name: that of all others.
+        controls: experiment -> its control; a name: the control of all others.
 
     Raises:
-        ValueError: no such experiment, or two that are compared were asked about other users.
+        ValueError: no ranks of an experiment, or experiment and control have ranks of different users.
     """
     asked = ranks[ranks["split"] == "test"].groupby("experiment", sort=False)["user"].agg(frozenset)
     if isinstance(controls, str):
@@ -102,7 +108,7 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
 
 
 def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series]) -> pd.DataFrame:
-    """NDCG@10 (full_unseen, test) in parts of the users, and each experiment's difference to the baseline there.
+    """slices.csv: NDCG@10 (full_unseen, test) in parts of the users, and differences to the baseline there.
 
     Args:
         ranks: as for `comparisons_table`. slices: name -> label of each user, an ordered category, indexed by user.
@@ -130,10 +136,10 @@ def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series
 
 
 def user_slices(sequences: Sequences, parts: int = 3) -> dict[str, pd.Series]:
-    """Test users by how often the item that they are asked for was chosen in training, and by length of history.
+    """Test users by how often their test item was chosen in training, and by length of history.
 
-    Items never chosen in training are a part of their own: no id can have been learned. The other users are cut into
-    parts as equal as ties allow.
+    Items never chosen in training are a part of their own: their ids have learned nothing. The other users are cut
+    into parts as equal as ties allow.
 
     Returns:
         `popularity of the answer` and `length of the history`: an ordered category for each test user.
@@ -160,7 +166,7 @@ def _cut(values: np.ndarray, users: np.ndarray, parts: int) -> pd.Series:
 def summary(
     results: pd.DataFrame, split: str, protocol: str, columns: Iterable[tuple[str, int | None]]
 ) -> pd.DataFrame:
-    """For reading: experiments by measures, `mean ± half width of the 95 % interval over seeds`, to four digits."""
+    """Experiments by measures: `mean ± half width of the 95 % interval over seeds`, to four digits."""
     shown: dict[str, dict[str, str]] = {}
     for metric, k in columns:
         for row in by_experiment(results, split, protocol, metric, k).itertuples():
@@ -170,7 +176,7 @@ def summary(
 
 
 def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
-    """Per-user ranks of all groups: group, experiment, seed, split, user, a rank for each protocol.
+    """Per-user ranks of all groups: group, experiment, seed, split, user, a rank a protocol.
 
     Raises:
         FileNotFoundError: a group has not been run.
@@ -179,8 +185,7 @@ def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
     for group, folder in folders.items():
         if not (folder / "ranks.parquet").exists():
             raise FileNotFoundError(
-                f"no runs of group {group!r} in {folder}: run notebook 3, or for other groups than main notebook 4, "
-                "whose stage is for the data sets that dvc.yaml names in `ablated`"
+                f"no runs of group {group!r} in {folder}: run notebook {'3' if group == 'main' else '4'} first"
             )
         table = pd.read_parquet(folder / "ranks.parquet")
         table.insert(0, "group", group)
@@ -189,7 +194,7 @@ def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
 
 
 def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str, k: int | None) -> pd.DataFrame:
-    """group, experiment, mean, low, high (95 % interval over seeds) and `values`, a list of the seeds' own."""
+    """group, experiment, mean, low, high (95 % interval over seeds) and `values`, one a seed."""
     part = results[(results["split"] == split) & (results["protocol"] == protocol) & (results["metric"] == metric)]
     part = part[part["k"].isna() if k is None else part["k"].eq(k)]
     rows = []
@@ -199,15 +204,15 @@ def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str,
     return pd.DataFrame(rows, columns=["group", "experiment", "mean", "low", "high", "values"])
 
 
-def agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """agreement.csv: how far the gradients of each pair of tasks agreed, over all steps of a training.
+def gradient_agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """gradient_agreement.csv: cosine of the gradients of each pair of tasks, over all steps of a training.
 
     Args:
-        curves: of one experiment whose gradients are watched: seed, epoch, and of each pair of tasks `cos_<a>_<b>` and
-            `conflict_<a>_<b>`, see `TaskGradients`.
+        curves: of one experiment with watched gradients: seed, epoch, and for each pair of tasks `cos_<a>_<b>` and
+            `conflict_<a>_<b>`; see `TaskGradients`.
 
     Returns:
-        seed, tasks (`<a>, <b>`), cosine (mean), conflicting (share of the steps in which it is below 0).
+        seed, tasks (`<a>, <b>`), cosine (mean), conflicting (share of the steps with a cosine below 0).
     """
     pairs = [name.removeprefix("cos_") for name in curves if name.startswith("cos_")]
     means = curves.groupby("seed")[[f"{kind}_{pair}" for pair in pairs for kind in ("cos", "conflict")]].mean()
@@ -220,11 +225,11 @@ def agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """published.csv: each published number beside the test result of the experiment that repeats it.
+    """published.csv: each published number with our test result of the same experiment.
 
     Args:
         published: model, experiment, protocol, metric, k, published, source.
-        results: as `results_table` gives them.
+        results: as returned by `results_table`.
 
     Returns:
         The rows with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed), `ratio` (ours / published)

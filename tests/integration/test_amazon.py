@@ -157,7 +157,7 @@ def quality(root: Path) -> dict:
 
 
 def results(root: Path) -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / "luxury_beauty" / "results.csv")
+    return pd.read_csv(root / "reports" / "luxury_beauty" / "tables" / "results.csv")
 
 
 def image_features(root: Path) -> store.Features:

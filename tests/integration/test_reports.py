@@ -31,7 +31,7 @@ SHOWN = [("hr", 10), ("ndcg", 10), ("mrr", None)]
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_readme_shows_the_committed_results(dataset):
     readme = (ROOT / "README.md").read_text()
-    results = pd.read_csv(ROOT / "reports" / dataset / "results.csv").astype({"k": "Int64"})
+    results = pd.read_csv(ROOT / "reports" / dataset / "tables" / "results.csv").astype({"k": "Int64"})
     results = results[results["group"] == "main"]
     for experiment, row in tables.summary(results, "test", "full_unseen", SHOWN).iterrows():
         assert f"| {dataset} | {experiment} | {' | '.join(row)} |" in readme
@@ -40,7 +40,7 @@ def test_readme_shows_the_committed_results(dataset):
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_readme_shows_the_committed_comparison(dataset):
     readme = (ROOT / "README.md").read_text()
-    table = pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv")
+    table = pd.read_csv(ROOT / "reports" / dataset / "tables" / "comparisons.csv")
     chosen = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     (row,) = chosen[chosen["experiment"] == "maf"].itertuples()
     assert (
@@ -50,7 +50,7 @@ def test_readme_shows_the_committed_comparison(dataset):
 
 def test_readme_says_what_each_modality_of_the_demo_is_worth():
     words = " ".join((ROOT / "README.md").read_text().split())
-    table = pd.read_csv(ROOT / "reports" / "demo" / "comparisons.csv")
+    table = pd.read_csv(ROOT / "reports" / "demo" / "tables" / "comparisons.csv")
     chosen = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     for row in chosen[chosen["group"].isin(["modality", "content"])].itertuples():
         assert f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]" in words, row.experiment
@@ -59,24 +59,24 @@ def test_readme_says_what_each_modality_of_the_demo_is_worth():
 def test_readme_says_what_probes_and_published_numbers_say():
     words = " ".join((ROOT / "README.md").read_text().split())
     for dataset, says in (("beauty_2014", "(NDCG@10 {}, then {})"), ("hm", "NDCG@10 goes from {} to {})")):
-        table = pd.read_csv(ROOT / "reports" / dataset / "robustness.csv").query(
+        table = pd.read_csv(ROOT / "reports" / dataset / "tables" / "robustness.csv").query(
             "kind == 'missing' and modality == 'all'"
         )
         whole, without = (f"{table.loc[table['level'] == level, 'ndcg_10'].item():.4f}" for level in (0, 1))
         assert says.format(whole, without) in words, dataset
-    agreement = pd.read_csv(ROOT / "reports/hm/agreement.csv").query("tasks == 'id, category'")
+    agreement = pd.read_csv(ROOT / "reports/hm/tables/gradient_agreement.csv").query("tasks == 'id, category'")
     assert f"next item in {agreement['conflicting'].mean():.0%} of the steps".replace("%", " %") in words
     assert f"mean cosine {agreement['cosine'].mean():.3f}" in words
-    ratio = pd.read_csv(ROOT / "reports/beauty_2014/published.csv")["ratio"]
+    ratio = pd.read_csv(ROOT / "reports/beauty_2014/tables/published.csv")["ratio"]
     assert f"Of {len(ratio)} numbers, {(ratio >= 0.95).sum()} are reached to 95 %" in words
-    comparisons = pd.read_csv(ROOT / "reports/hm/comparisons.csv")
+    comparisons = pd.read_csv(ROOT / "reports/hm/tables/comparisons.csv")
     primary = comparisons[
         (comparisons["protocol"] == "full_unseen") & (comparisons["metric"] == "ndcg") & (comparisons["k"] == 10)
     ]
     assert f"of {len(primary)} comparisons" in words and (primary["p_holm"] >= 0.05).all()
     for experiment in ("permuted", "shuffled", "late", "contrastive", "random"):
         assert of("hm", experiment, "ndcg", "sampled_100") in words, experiment
-    valid = pd.read_csv(ROOT / "reports/hm/results.csv").query(
+    valid = pd.read_csv(ROOT / "reports/hm/tables/results.csv").query(
         "split == 'valid' and protocol == 'full_unseen' and metric == 'ndcg' and k == 10"
     )
     means = valid.groupby("experiment")["value"].mean()
@@ -95,7 +95,7 @@ def test_readme_shows_a_data_set_of_ones_own_as_params_take_it(tmp_path):
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_results_are_of_every_experiment_and_seed(dataset):
     settings = config.load(ROOT / "params.yaml")
-    results = pd.read_csv(ROOT / "reports" / dataset / "results.csv")
+    results = pd.read_csv(ROOT / "reports" / dataset / "tables" / "results.csv")
     assert list(results) == tables.RESULT_COLUMNS
     experiments = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
     wanted = {(e.group, e.name, seed) for e in experiments for seed in settings.seeds_of(dataset)}
@@ -105,10 +105,10 @@ def test_results_are_of_every_experiment_and_seed(dataset):
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_comparisons_follow_from_results(dataset):
-    results = pd.read_csv(ROOT / "reports" / dataset / "results.csv")
+    results = pd.read_csv(ROOT / "reports" / dataset / "tables" / "results.csv")
     test = results[results["split"] == "test"]
     means = test.groupby(["experiment", "protocol", "metric", "k"], dropna=False)["value"].mean()
-    for row in pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv").itertuples():
+    for row in pd.read_csv(ROOT / "reports" / dataset / "tables" / "comparisons.csv").itertuples():
         key = (row.protocol, row.metric, row.k)
         gap = [means.xs((name, row.protocol, row.metric)) for name in (row.experiment, row.baseline)]
         ours, theirs = (g[g.index.isna()].iloc[0] if np.isnan(row.k) else g[row.k] for g in gap)
@@ -116,9 +116,11 @@ def test_comparisons_follow_from_results(dataset):
         assert row.ci_low <= row.difference <= row.ci_high
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "reports").glob("*/finalists.csv")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "reports").glob("*/tables/finalists.csv")), ids=lambda path: path.parts[-3]
+)
 def test_params_hold_what_the_search_chose(path):
-    settings, dataset = config.load(ROOT / "params.yaml"), path.parent.name
+    settings, dataset = config.load(ROOT / "params.yaml"), path.parts[-3]
     chosen = YAML(typ="safe").load(tuning.as_yaml(pd.read_csv(path, dtype=tuning.INTEGERS), settings, dataset))[
         "experiments"
     ]
@@ -167,7 +169,7 @@ def test_costs_are_told_of_every_run(dataset):
 
 
 def of(dataset, experiment, metric, protocol="full_unseen", k=10, name="comparisons"):
-    table = pd.read_csv(ROOT / "reports" / dataset / f"{name}.csv")
+    table = pd.read_csv(ROOT / "reports" / dataset / "tables" / f"{name}.csv")
     chosen = table.query("experiment == @experiment and protocol == @protocol and metric == @metric and k == @k")
     (row,) = chosen.itertuples()
     return f"{row.difference:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]"
@@ -203,7 +205,7 @@ def test_maf_beside_the_others_is_what_the_others_are_beside_sasrec():
     """baselines.csv is of archived runs, comparisons.csv of those at hand: one was made again for its weights."""
     measure = ["experiment", "protocol", "metric", "k"]
     against, own = (
-        pd.read_csv(ROOT / "reports/beauty_2014" / f"{name}.csv").set_index(measure)["difference"]
+        pd.read_csv(ROOT / "reports/beauty_2014/tables" / f"{name}.csv").set_index(measure)["difference"]
         for name in ("baselines", "comparisons")
     )
     for experiment, protocol, metric, k in against.index:
@@ -214,14 +216,14 @@ def test_maf_beside_the_others_is_what_the_others_are_beside_sasrec():
 
 def test_deviations_say_how_far_the_missed_numbers_are_missed():
     words = " ".join((ROOT / "DEVIATIONS.md").read_text().split())
-    table = pd.read_csv(ROOT / "reports/beauty_2014/published.csv")
+    table = pd.read_csv(ROOT / "reports/beauty_2014/tables/published.csv")
     for source in ("paper", "authors' log"):
         missed = table[(table["model"] == "DIF-SR") & table["source"].str.contains(source)]
         assert ", ".join(f"{100 * ratio:.1f}" for ratio in missed["ratio"]) + " %" in words, source
 
 
 def test_readme_says_what_validation_says_of_fusion():
-    results = pd.read_csv(ROOT / "reports/hm/results.csv")
+    results = pd.read_csv(ROOT / "reports/hm/tables/results.csv")
     of = results[(results["split"] == "valid") & (results["protocol"] == "full_unseen") & (results["k"] == 10)]
     by = of[of["metric"] == "ndcg"].groupby("experiment")["value"].agg(["mean", "std"]).round(4)
     by = by.loc[["maf", "maf_concat", "maf_gate"]]
@@ -234,7 +236,9 @@ def test_readme_says_what_validation_says_of_fusion():
 def test_planted_signal_is_found_and_its_negative_control_is_not():
     found = {}
     for dataset in ("demo", "demo_null"):
-        table = pd.read_csv(ROOT / "reports" / dataset / "comparisons.csv").set_index("experiment").loc["maf"]
+        table = (
+            pd.read_csv(ROOT / "reports" / dataset / "tables" / "comparisons.csv").set_index("experiment").loc["maf"]
+        )
         found[dataset] = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     assert found["demo"]["ci_low"].item() > 0
     assert found["demo_null"]["ci_low"].item() <= 0
@@ -247,7 +251,7 @@ def test_planted_strengths_are_found_in_order():
     """
     shop = config.load(ROOT / "params.yaml").datasets["demo"].source
     planted = {"image": shop.image, "text": shop.text, "category": shop.category + shop.image + shop.text}
-    table = pd.read_csv(ROOT / "reports" / "demo" / "comparisons.csv")
+    table = pd.read_csv(ROOT / "reports" / "demo" / "tables" / "comparisons.csv")
     chosen = table[(table["protocol"] == "full_unseen") & (table["metric"] == "ndcg") & (table["k"] == 10)]
     of = chosen[chosen["group"] == "modality"].set_index("experiment")
     assert (of["baseline"] == "maf").all()
@@ -260,7 +264,7 @@ def test_planted_strengths_are_found_in_order():
 def judged():
     registered = claims.load(ROOT / "references" / "claims.yaml")
     settings = config.load(ROOT / "params.yaml")
-    return claims.judge(registered, {name: ROOT / "reports" / name for name in settings.datasets})
+    return claims.judge(registered, {name: ROOT / "reports" / name / "tables" for name in settings.datasets})
 
 
 def test_claims_are_judged_by_the_committed_tables(judged):
@@ -286,17 +290,17 @@ def test_readme_says_what_features_turn_attention_to(judged):
     assert claimed.index.tolist() == ["demo", "movielens_1m_1500_users"]
     assert all(ids == {"attends_by_category", "attention_turns_to_categories"} for ids in claimed)
     assert "They turn it to the same two, and to pictures or texts nowhere" in words
-    attended, beside = (
-        pd.read_csv(ROOT / f"reports/movielens_1m_1500_users/{name}.csv").set_index("modality").loc["category"]
-        for name in ("attention", "attention_beside")
+    attended, compared = (
+        pd.read_csv(ROOT / f"reports/movielens_1m_1500_users/tables/{name}.csv").set_index("modality").loc["category"]
+        for name in ("attention", "attention_compared")
     )
     told = f"({attended['observed']:.3f} in common, by chance {attended['chance']:.3f}, under SASRec's attention"
-    assert f"{told} {beside['theirs']:.3f})" in words
+    assert f"{told} {compared['theirs']:.3f})" in words
 
 
 def test_readme_says_what_h_and_m_says_of_itself():
     words = " ".join((ROOT / "README.md").read_text().split())
-    table = pd.read_csv(ROOT / "reports/hm/comparisons.csv").query("metric == 'ndcg' and k == 10")
+    table = pd.read_csv(ROOT / "reports/hm/tables/comparisons.csv").query("metric == 'ndcg' and k == 10")
     catalogue, sampled = (table[table["protocol"] == protocol] for protocol in ("full_unseen", "sampled_100"))
     assert f"of {len(catalogue)} comparisons in NDCG@10 over the whole" in words and (catalogue["p_holm"] >= 0.05).all()
     certain = {"permuted", "shuffled", "sasrec_shuffled", "late"}
@@ -309,10 +313,10 @@ def test_readme_says_what_h_and_m_says_of_itself():
 
 def test_readme_says_what_ablations_on_beauty_say():
     words = " ".join((ROOT / "README.md").read_text().split())
-    table = pd.read_csv(ROOT / "reports/beauty_2014_sampled/comparisons.csv")
+    table = pd.read_csv(ROOT / "reports/beauty_2014_sampled/tables/comparisons.csv")
     primary = table.query("protocol == 'full_unseen' and metric == 'ndcg' and k == 10")
     certain = set(primary.loc[primary["p_holm"] < 0.05, "experiment"])
     assert f"of {len(primary)} comparisons" in words and certain == {"popularity", "shuffled", "sasrec_shuffled"}
-    gone = pd.read_csv(ROOT / "reports/beauty_2014_sampled/robustness.csv")
+    gone = pd.read_csv(ROOT / "reports/beauty_2014_sampled/tables/robustness.csv")
     (row,) = gone.query("kind == 'missing' and modality == 'all' and level == 1").itertuples()
     assert f"all of them gone cost {row.loss:+.4f} [{row.ci_low:+.4f}, {row.ci_high:+.4f}]" in words

@@ -68,27 +68,29 @@ def finished(project):
 
 @pytest.mark.slow
 def test_stages_lead_from_a_folder_to_result_tables(finished):
-    results = pd.read_csv(finished / "results.csv")
+    results = pd.read_csv(finished / "tables/results.csv")
     assert list(results) == ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
     neural = {"sasrec", "maf", "gru", "watched", "modality_dropout"}
     assert set(results["experiment"]) == {"popularity", *neural}
     assert len(results) == 6 * 2 * 2 * 3 * 7  # experiments, seeds, splits, protocols, measures
     assert results["value"].between(0, 1).all()
-    comparisons = pd.read_csv(finished / "comparisons.csv")
+    comparisons = pd.read_csv(finished / "tables/comparisons.csv")
     assert len(comparisons) == 4 * 3 * 7
     controls = comparisons.drop_duplicates("experiment").set_index("experiment")["baseline"].to_dict()
     assert controls == {"popularity": "sasrec", "maf": "sasrec", "gru": "sasrec", "modality_dropout": "maf"}
     assert len(list((finished / "figures").glob("*.png"))) == 18
-    trials = pd.read_csv(finished / "trials.csv")
+    trials = pd.read_csv(finished / "tables/trials.csv")
     assert trials.groupby("experiment").size().to_dict() == {"sasrec": 2, "maf": 2}  # of groups that are tuned
-    finalists = pd.read_csv(finished / "finalists.csv").groupby("experiment")["positions_from"].agg(list).to_dict()
+    finalists = (
+        pd.read_csv(finished / "tables/finalists.csv").groupby("experiment")["positions_from"].agg(list).to_dict()
+    )
     assert finalists == dict.fromkeys(("sasrec", "maf"), ["oldest", "oldest", "latest"])
-    [published] = pd.read_csv(finished / "published.csv").itertuples()
+    [published] = pd.read_csv(finished / "tables/published.csv").itertuples()
     values = results.query(
         "experiment == 'sasrec' and split == 'test' and protocol == 'full_unseen' and metric == 'hr'"
     )
     assert published.ours == pytest.approx(values[values["k"] == 10]["value"].mean())
-    against = pd.read_csv(finished / "baselines.csv")
+    against = pd.read_csv(finished / "tables/baselines.csv")
     assert set(against["experiment"]) == {"popularity", "sasrec", "gru"} and set(against["baseline"]) == {"maf"}
     turned, own = (
         table[table["experiment"] == name]["difference"].to_numpy()
@@ -100,7 +102,7 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
 @pytest.mark.slow
 def test_the_probes_of_training_look_at_maf_itself_and_at_what_was_to_mend_it(project, finished):
     neural = ("maf", "modality_dropout")
-    results = pd.read_csv(finished / "results.csv")
+    results = pd.read_csv(finished / "tables/results.csv")
     values = results.set_index(["seed", "split", "protocol", "metric", "k"]).groupby("experiment")["value"]
     # The same sums in another order: last bits may differ, and with them a rank now and then.
     trained = project / "data" / "trained" / "mine"
@@ -110,10 +112,10 @@ def test_the_probes_of_training_look_at_maf_itself_and_at_what_was_to_mend_it(pr
     )
     parts = ["seed", "epoch", "total", "id", "image", "text", "category"]
     pd.testing.assert_frame_equal(watched[parts], maf[parts], rtol=1e-3)
-    agreement = pd.read_csv(finished / "agreement.csv")
+    agreement = pd.read_csv(finished / "tables/gradient_agreement.csv")
     assert agreement["tasks"].nunique() == 6 and agreement["seed"].unique().tolist() == [0, 1]
     assert agreement["cosine"].between(-1, 1).all() and agreement["conflicting"].between(0, 1).all()
-    mended = pd.read_csv(finished / "mended.csv")
+    mended = pd.read_csv(finished / "tables/modality_dropout.csv")
     assert len(mended) == 4 * 5 and (mended["kind"] == "missing").all() and (mended["seeds"] == 2).all()
     whole = {name: values.get_group(name).loc[:, "test", "full_unseen", "ndcg", 10.0].mean() for name in neural}
     undisturbed = mended[mended["level"] == 0]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def claim(experiment="maf"):
-    asked = evidence.Compared(table="comparisons", experiment=experiment, against="sasrec")
+    asked = evidence.PairedEffect(table="comparisons", experiment=experiment, baseline="sasrec")
     return claims.Claim(statement="s", source="p", evidence=asked)
 
 
@@ -68,8 +68,7 @@ def test_a_wrong_entry_is_named(tmp_path, text, message):
 
 
 def test_registered_claims_ask_for_experiments_that_exist():
-
     known = {e for group in config.load(ROOT / "params.yaml").experiments.values() for e in group}
     for name, registered in claims.load(ROOT / "references" / "claims.yaml").items():
-        if isinstance(registered.evidence, evidence.Compared):
-            assert {registered.evidence.experiment, registered.evidence.against} <= known, name
+        if isinstance(registered.evidence, evidence.PairedEffect):
+            assert {registered.evidence.experiment, registered.evidence.baseline} - {None} <= known, name

@@ -3,12 +3,12 @@ from typing import get_args
 
 import pandas as pd
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mmrec import evaluation
 from mmrec.analysis import evidence
 
-BETTER = {"table": "comparisons", "experiment": "maf", "against": "sasrec"}
+BETTER = {"table": "comparisons", "experiment": "maf", "baseline": "sasrec"}
 
 
 def asked(**settings):
@@ -90,10 +90,10 @@ def test_what_features_turn_attention_to_is_judged_against_sasrec(tmp_path, low,
     row = {"modality": "image", "ours": 0.3, "theirs": 0.2, "difference": (low + high) / 2, "ci_low": low}
     row |= {"ci_high": high, "p_holm": p_holm, "users": 7, "seeds": 3}
     other = row | {"modality": "text", "ci_low": 0.4, "ci_high": 0.5, "p_holm": 0.0}
-    pd.DataFrame([row, other]).to_csv(tmp_path / "attention_beside.csv", index=False)
-    said, found = asked(table="attention_beside", modality="image").judge(tmp_path)
+    pd.DataFrame([row, other]).to_csv(tmp_path / "attention_compared.csv", index=False)
+    said, found = asked(table="attention_compared", modality="image").judge(tmp_path)
     assert found == verdict and f"[{low:+.4f}, {high:+.4f}]" in said and "7 users, 3 seeds" in said
-    assert asked(table="attention_beside", modality="category").judge(tmp_path) is None
+    assert asked(table="attention_compared", modality="category").judge(tmp_path) is None
 
 
 def write_shares(folder, text, category, base=0.1):
@@ -105,7 +105,7 @@ def write_shares(folder, text, category, base=0.1):
         for layer in (1, 2)
         for stream, share in shares
     ]
-    pd.DataFrame(rows).to_csv(folder / "shares.csv", index=False)
+    pd.DataFrame(rows).to_csv(folder / "stream_shares.csv", index=False)
     rows = []
     for modality, (loss, low, high, p_holm) in {
         "text": text,
@@ -135,26 +135,26 @@ CERTAIN, SMALL, UNSURE = (0.02, 0.01, 0.03, 0.01), (0.001, -0.002, 0.004, 1.0), 
 )
 def test_shares_are_judged_by_what_absence_costs(tmp_path, text, category, verdict):
     write_shares(tmp_path, text, category)
-    said, found = asked(table="shares").judge(tmp_path)
+    said, found = asked(table="stream_shares").judge(tmp_path)
     assert found == verdict
     assert said.startswith(f"text has 8%, its absence costs {text[0]:+.4f}") and "category has 2%" in said
-    (tmp_path / "shares.csv").unlink()
-    assert asked(table="shares").judge(tmp_path) is None
+    (tmp_path / "stream_shares.csv").unlink()
+    assert asked(table="stream_shares").judge(tmp_path) is None
 
 
 def test_shares_say_nothing_where_seeds_do_not_agree(tmp_path):
     write_shares(tmp_path, CERTAIN, SMALL)
-    table = pd.read_csv(tmp_path / "shares.csv")
+    table = pd.read_csv(tmp_path / "stream_shares.csv")
     table.loc[(table["stream"] == "category") & (table["seed"] == 1), "share"] = 0.1  # text has 0.07 there
-    table.to_csv(tmp_path / "shares.csv", index=False)
-    assert asked(table="shares").judge(tmp_path)[1] == "inconclusive"
+    table.to_csv(tmp_path / "stream_shares.csv", index=False)
+    assert asked(table="stream_shares").judge(tmp_path)[1] == "inconclusive"
 
 
 def test_a_modality_alone_has_the_largest_share_of_nothing(tmp_path):
     write_shares(tmp_path, CERTAIN, SMALL)
     table = pd.read_csv(tmp_path / "robustness.csv")
     table[table["modality"] != "category"].to_csv(tmp_path / "robustness.csv", index=False)
-    assert asked(table="shares").judge(tmp_path) is None
+    assert asked(table="stream_shares").judge(tmp_path) is None
 
 
 INTERVALS = [
@@ -192,16 +192,18 @@ def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
 
 
 @pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
-def test_what_modality_dropout_mends(tmp_path, low, high, p_holm, verdict):
+def test_a_gain_by_modality_dropout(tmp_path, low, high, p_holm, verdict):
     columns = ["kind", "modality", "level", "without", "difference", "ci_low", "ci_high", "p_holm", "users", "seeds"]
     rows = [
         ("missing", "image", 1.0, 0.2, (low + high) / 2, low, high, p_holm, 7, 3),
         *[("missing", "image", 0.5, 9, 9, 9, 9, 0, 7, 3), ("missing", "text", 1.0, 9, 9, 9, 9, 0, 7, 3)],
     ]
-    pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(tmp_path / "mended.csv", index=False)
-    said, found = asked(table="mended", modality="image", level=1.0).judge(tmp_path)
+    pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(
+        tmp_path / "modality_dropout.csv", index=False
+    )
+    said, found = asked(table="modality_dropout", modality="image", level=1.0).judge(tmp_path)
     assert found == verdict and "above 0.2000" in said and "7 users, 3 seeds" in said
-    assert asked(table="mended", modality="category", level=1.0).judge(tmp_path) is None
+    assert asked(table="modality_dropout", modality="category", level=1.0).judge(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -244,10 +246,10 @@ def test_the_lowest_part_is_the_first_above_0(tmp_path):
 def test_tasks_conflict_where_their_gradients_do(tmp_path, cosines, verdict):
     rows = [("id, image", seed, cosine, 0.25) for seed, cosine in enumerate(cosines)] + [("id, text", 0, 9.0, 0.0)]
     table = pd.DataFrame(rows, columns=["tasks", "seed", "cosine", "conflicting"])
-    table.to_csv(tmp_path / "agreement.csv", index=False)
-    said, found = asked(table="agreement", modality="image").judge(tmp_path)
+    table.to_csv(tmp_path / "gradient_agreement.csv", index=False)
+    said, found = asked(table="gradient_agreement", modality="image").judge(tmp_path)
     assert found == verdict and "25.0% of the steps, 3 seeds" in said
-    assert asked(table="agreement", modality="category").judge(tmp_path) is None
+    assert asked(table="gradient_agreement", modality="category").judge(tmp_path) is None
 
 
 def test_conflicts_are_corrected_for_the_tasks_that_go_with_the_next_item(tmp_path):
@@ -256,28 +258,49 @@ def test_conflicts_are_corrected_for_the_tasks_that_go_with_the_next_item(tmp_pa
 
     def verdict(*others):
         table = pd.DataFrame(rows + list(others), columns=["tasks", "seed", "cosine", "conflicting"])
-        table.to_csv(tmp_path / "agreement.csv", index=False)
-        return asked(table="agreement", modality="image").judge(tmp_path)[1]
+        table.to_csv(tmp_path / "gradient_agreement.csv", index=False)
+        return asked(table="gradient_agreement", modality="image").judge(tmp_path)[1]
 
     assert verdict() == "supported"
     assert verdict(*[("image, text", seed, 0.3, 0.0) for seed in range(3)]) == "supported"  # of another pair
     assert verdict(*[("id, text", seed, 0.3 - 0.2 * seed, 0.0) for seed in range(3)]) == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (BETTER | {"modality": "image"}, "needs the keys experiment, baseline"),
+        ({"table": "robustness", "kind": "noise", "modality": "image"}, "needs the keys kind, modality, level"),
+        ({"table": "attention_compared", "modality": "image", "claimed": "worse"}, "neither protocol nor claimed"),
+    ],
+)
+def test_a_paired_effect_takes_the_keys_of_its_table(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        asked(**wrong)
+
+
+def test_a_comparison_without_results_has_no_base(tmp_path):
+    write_comparison(tmp_path, 0.001, 0.02, 0.01)
+    (tmp_path / "results.csv").unlink()
+    assert asked(**BETTER).judge(tmp_path) is None
+
+
 def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
     kinds = [
         BETTER,
         {"table": "attention", "modality": "image"},
-        {"table": "attention_beside", "modality": "image"},
+        {"table": "attention_compared", "modality": "image"},
         {"table": "robustness", "kind": "noise", "modality": "image", "level": 1.0},
-        {"table": "mended", "modality": "image", "level": 1.0},
-        {"table": "shares"},
+        {"table": "modality_dropout", "modality": "image", "level": 1.0},
+        {"table": "stream_shares"},
         {"table": "slices", "slice": "popularity", "label": "0"},
-        {"table": "agreement", "modality": "image"},
+        {"table": "gradient_agreement", "modality": "image"},
     ]
-    assert {kind["table"] for kind in kinds} == {
-        kind.__dataclass_fields__["table"].type.__args__[0] for kind in evidence.Evidence.__origin__.__args__
-    }
+    kinds.append(BETTER | {"table": "baselines"})
+    classes = evidence.Evidence.__origin__.__args__
+    tables = [table for kind in classes for table in get_args(kind.__dataclass_fields__["table"].type)]
+    assert sorted(kind["table"] for kind in kinds) == sorted(tables)
+    assert set(evidence.LAYOUTS) == set(get_args(evidence.PairedEffect.__dataclass_fields__["table"].type))
     for kind in kinds:
         assert asked(**kind).judge(tmp_path) is None
         assert "not supported:" in asked(**kind).rule

@@ -219,7 +219,7 @@ def test_agreement_is_the_mean_over_a_training_by_pair_of_tasks():
             "conflict_image_text": [0.5, 0.0, 0.5],
         }
     )
-    table = tables.agreement_table(curves)
+    table = tables.gradient_agreement_table(curves)
     assert table.columns.tolist() == ["seed", "tasks", "cosine", "conflicting"]
     assert table["tasks"].tolist() == ["id, image", "image, text"] * 2 and table["seed"].tolist() == [0, 0, 1, 1]
     assert table["cosine"].tolist() == pytest.approx([-0.1, 0.2, 0.5, 0.0])
@@ -236,7 +236,7 @@ def test_ranks_of_several_groups_are_gathered_with_their_name(ranks, tmp_path):
 
 
 def test_a_group_that_was_never_run_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no runs of group 'loss' in .*loss: .* `ablated`"):
+    with pytest.raises(FileNotFoundError, match="no runs of group 'loss' in .*loss: run notebook 4 first"):
         tables.gather_ranks({"loss": tmp_path / "loss"})
 
 
