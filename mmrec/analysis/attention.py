@@ -1,4 +1,4 @@
-"""What a trained model's attention looks at, asked of its last position: the one that decides what is recommended.
+"""The attention of a trained model at the last position, the one whose state scores the items.
 
 Letters: L layers, B batch, H heads, S streams, T time, U users, F feature width.
 """
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrec.data.batches import questions
+from mmrec.data import batches
 from mmrec.data.sequences import Sequences
 from mmrec.models.sasrec import SASRec
 from mmrec.statistics import compare, holm, resampled_means
@@ -27,23 +27,24 @@ Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @torch.inference_mode()
 def of_sasrec(model: SASRec, items: Tensor) -> tuple[Tensor, Tensor]:
-    """What SASRec looks at, an `Attention` once the model is given; its one stream is items with positions added.
+    """SASRec's attention: an `Attention` once the model is given. Its one stream is items with positions added.
 
     items (B, T) -> weights (L, B, H, T, T), scores (L, B, H, 1, T, T).
     """
     transformer = model.transformer
-    x, shown = transformer.norm(model.item(items) + transformer.position(items)), []
+    x, layers = transformer.norm(model.item(items) + transformer.position(items)), []
     for block in transformer.blocks:
         x, weights, scores = block(x, [], explicit=True)
-        shown.append((weights, scores))
-    return torch.stack([w for w, _ in shown]), torch.stack([s for _, s in shown])
+        layers.append((weights, scores))
+    weights, scores = zip(*layers, strict=True)
+    return torch.stack(weights), torch.stack(scores)
 
 
-def _asked(
+def _last_position(
     attention: Attention, sequences: Sequences, max_length: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Test users with two items or more: items (B, T), lengths (B,), the last position's weights and scores."""
-    for question in questions(sequences, "test", max_length, BATCH):
+    for question in batches.questions(sequences, "test", max_length, BATCH):
         several = question.lengths > 1
         if not several.any():
             continue
@@ -54,20 +55,21 @@ def _asked(
 
 
 def stream_shares(attention: Attention, streams: list[str], sequences: Sequences, max_length: int) -> pd.DataFrame:
-    """How much of what attention prefers comes from each stream, where scores are fused by `sum`.
+    """Each stream's share of the variance of the fused scores, for fusion by `sum`.
 
-    The fused score is a sum, so its variance over a user's items is the sum of each stream's covariance with it. A
-    stream's share is its part of that, over all test users and heads; below 0 where it works against the others.
+    The fused score is a sum. Its variance over a user's items is therefore the sum of each stream's covariance with it.
+    A stream's share is its part of that sum, over all test users and heads. It is below 0 for a stream that opposes
+    the others.
 
     Returns:
         layer (from 1), stream, share; the shares of a layer add up to 1.
     """
     with_fused = 0
-    for _, lengths, _, scores in _asked(attention, sequences, max_length):
+    for _, lengths, _, scores in _last_position(attention, sequences, max_length):
         # Advanced indices stand first: (B, L, H, S, T).
-        seen = torch.arange(scores.shape[-1], device=scores.device) < lengths[:, None]  # (B, T)
-        seen = seen[:, None, None, None]
-        centred = (scores - (scores * seen).sum(-1, keepdim=True) / lengths[:, None, None, None, None]) * seen
+        real = torch.arange(scores.shape[-1], device=scores.device) < lengths[:, None]  # (B, T)
+        real = real[:, None, None, None]
+        centred = (scores - (scores * real).sum(-1, keepdim=True) / lengths[:, None, None, None, None]) * real
         with_fused = with_fused + (centred * centred.sum(3, keepdim=True)).double().sum((0, 2, 4))  # (L, S)
     shares = with_fused / with_fused.sum(1, keepdim=True)
     rows = [
@@ -78,105 +80,59 @@ def stream_shares(attention: Attention, streams: list[str], sequences: Sequences
     return pd.DataFrame(rows, columns=["layer", "stream", "share"])
 
 
-def relations(
-    attentions: list[Attention], features: dict[str, tuple[Tensor, Tensor]], sequences: Sequences, max_length: int
-) -> pd.DataFrame:
-    """Does the last layer look at earlier items that resemble the last one, more than chance has it?
-
-    Resemblance: cosine of standardised features; of categories, the share that two items have in common (Jaccard).
-    Observed: its mean over a user's earlier items, weighted by attention (mean over heads and models), then over users.
-    Chance: each user's items under the attention of another user with as many items, so that mere recency counts on
-    both sides; a permutation test.
+def examples(
+    attention: Attention, sequences: Sequences, titles: list[str], max_length: int, count: int
+) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
+    """The last layer's attention of some test users, mean over heads; see `figures.attention`.
 
     Args:
-        attentions: of the same model, trained with several seeds.
-        features: modality -> (V + 1, F), presence (V + 1,).
+        titles: of item 1, 2, ...
 
     Returns:
-        modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users. A
-        modality that no user has twice is left out.
+        For each user weights (T, T) after fusion, scores (S, T) before fusion at the last position, T item labels.
     """
-    looks = _looks(attentions, features, sequences, max_length)
-    weight, count = looks.weights.mean(0), looks.earlier
-    generator = np.random.default_rng(SEED)
-    order = np.argsort(count, kind="stable")
-    shuffles = []
-    for _ in range(SHUFFLES):  # a permutation of users with equally many items
-        shuffled = np.empty(len(count), int)
-        shuffled[order] = np.lexsort((generator.random(len(count)), count))
-        shuffles.append(shuffled)
-    rows = []
-    for modality in looks.modalities:
-        observed = np.nanmean(looks.resemblance(modality, weight))
-        chance = np.array([np.nanmean(looks.resemblance(modality, weight[shuffled])) for shuffled in shuffles])
-        low, high = np.quantile(chance, [0.025, 0.975])
-        p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
-        users = int(looks.known[modality].any(1).sum())
-        rows.append((modality, observed, chance.mean(), low, high, p_value, users))
-    columns = ["modality", "observed", "chance", "chance_low", "chance_high", "p_value", "users"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def beside(
-    ours: list[Attention],
-    theirs: list[Attention],
-    features: dict[str, tuple[Tensor, Tensor]],
-    sequences: Sequences,
-    max_length: int,
-) -> pd.DataFrame:
-    """Does one model's attention prefer items that resemble the last one more than another model's?
-
-    The resemblance of `relations`, but of each user under each seed's attention by itself, compared as answers are:
-    paired over users, bootstrap over users and seeds.
-
-    Args:
-        ours, theirs: of models trained with several seeds. The rest: as for `relations`.
-
-    Returns:
-        modality, ours, theirs (means), difference, ci_low, ci_high (95 %), p_value, p_holm (over the modalities),
-        users (those that attend to an earlier item whose resemblance is known), seeds.
-    """
-    both = [_looks(attentions, features, sequences, max_length) for attentions in (ours, theirs)]
-    rows = []
-    for modality in both[0].modalities:
-        our, their = (np.stack([looks.resemblance(modality, weight) for weight in looks.weights]) for looks in both)
-        told = ~np.isnan(np.vstack([our, their])).any(0)
-        our, their = our[:, told], their[:, told]
-        found = compare(our, their, *np.split(resampled_means(np.vstack([our, their])), [len(our)], axis=1))
-        interval = (found.difference, found.ci_low, found.ci_high, found.p_value)
-        rows.append((modality, our.mean(), their.mean(), *interval, found.users, found.seeds))
-    columns = ["modality", "ours", "theirs", "difference", "ci_low", "ci_high", "p_value", "users", "seeds"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.insert(7, "p_holm", holm(table["p_value"].to_numpy()))
-    return table
+    users = []
+    for items in batches.examples(sequences, "test", max_length, count=count):
+        weights, scores = attention(items)
+        labels = [f"{place}. {titles[item - 1] or '(no title)'}" for place, item in enumerate(items[0].tolist(), 1)]
+        users.append((weights[-1, 0].mean(0).cpu().numpy(), scores[-1, 0, :, :, -1].mean(0).cpu().numpy(), labels))
+    return users
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """What each test user's last position looks at among the earlier items, and what is there to look at."""
+class Attended:
+    """Attention of each test user's last position to the earlier items, and their resemblance to the last item."""
 
     weights: np.ndarray  # (N models, U, T) of the last layer, mean of heads
     alike: dict[str, np.ndarray]  # modality -> (U, T) resemblance to the last item, 0 where unknown
     known: dict[str, np.ndarray]  # modality -> (U, T) 0 or 1: both items have it
-    earlier: np.ndarray  # (U,) how many items come before the last
+    earlier: np.ndarray  # (U,) number of items before the last
 
     @property
     def modalities(self) -> list[str]:
-        """Those of which anything is known."""
+        """Modalities with a known resemblance."""
         return [modality for modality, known in self.known.items() if known.any()]
 
     def resemblance(self, modality: str, weight: np.ndarray) -> np.ndarray:
-        """(U,) of each user the mean under weights (U, T); nan where no weight is on an item of which it is known."""
+        """(U,) mean of each user under weights (U, T); nan where no weight is on an item of known resemblance."""
         mass = (weight * self.known[modality]).sum(1)
         mean = np.full(len(mass), np.nan)
         return np.divide((weight * self.alike[modality]).sum(1), mass, out=mean, where=mass > 0)
 
 
-def _looks(
+def attended(
     attentions: list[Attention], features: dict[str, tuple[Tensor, Tensor]], sequences: Sequences, max_length: int
-) -> _Looks:
+) -> Attended:
+    """One pass over the test users with two items or more.
+
+    Resemblance: cosine of standardised features; of categories, the share that two items have in common (Jaccard).
+
+    Args:
+        attentions: of one model, trained with several seeds.
+        features: modality -> (V + 1, F), presence (V + 1,).
+    """
     weights, alike, known, counts = [], {m: [] for m in features}, {m: [] for m in features}, []
-    for asked in zip(*(_asked(attention, sequences, max_length) for attention in attentions), strict=True):
+    for asked in zip(*(_last_position(attention, sequences, max_length) for attention in attentions), strict=True):
         items, lengths = asked[0][:2]
         of_last_layer = torch.stack([weights[:, -1] for _, _, weights, _ in asked]).mean(2)  # (N, B, T)
         earlier = torch.arange(items.shape[1], device=items.device) < lengths[:, None] - 1  # all but the last item
@@ -188,12 +144,70 @@ def _looks(
             similarity = _jaccard if modality == "category" else _cosine
             alike[modality].append(_padded(similarity(matrix[last], matrix[items]) * both, max_length))
             known[modality].append(_padded(both.double(), max_length))
-    return _Looks(
+    return Attended(
         weights=torch.cat(weights, 1).cpu().numpy(),
         alike={modality: torch.cat(parts).cpu().numpy() for modality, parts in alike.items()},
         known={modality: torch.cat(parts).cpu().numpy() for modality, parts in known.items()},
         earlier=torch.cat(counts).cpu().numpy(),
     )
+
+
+def against_chance(attended: Attended) -> pd.DataFrame:
+    """attention.csv: does the last layer prefer earlier items that resemble the last one, more than by chance?
+
+    Observed: mean resemblance of a user's earlier items, weighted by attention (mean over heads and models), then over
+    users. Chance: each user's items under the attention of another user with as many items. Mere recency counts on
+    both sides of this permutation test.
+
+    Returns:
+        modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users,
+        p_holm (over the modalities). A modality that no user has twice is left out.
+    """
+    weight, count = attended.weights.mean(0), attended.earlier
+    generator = np.random.default_rng(SEED)
+    order = np.argsort(count, kind="stable")
+    shuffles = []
+    for _ in range(SHUFFLES):  # a permutation of users with equally many items
+        shuffled = np.empty(len(count), int)
+        shuffled[order] = np.lexsort((generator.random(len(count)), count))
+        shuffles.append(shuffled)
+    rows = []
+    for modality in attended.modalities:
+        observed = np.nanmean(attended.resemblance(modality, weight))
+        chance = np.array([np.nanmean(attended.resemblance(modality, weight[shuffled])) for shuffled in shuffles])
+        low, high = np.quantile(chance, [0.025, 0.975])
+        p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
+        users = int(attended.known[modality].any(1).sum())
+        rows.append((modality, observed, chance.mean(), low, high, p_value, users))
+    columns = ["modality", "observed", "chance", "chance_low", "chance_high", "p_value", "users"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(p_holm=holm(table["p_value"].to_numpy()))
+
+
+def compared(ours: Attended, theirs: Attended) -> pd.DataFrame:
+    """attention_compared.csv: does one model's attention prefer items that resemble the last one more than another's?
+
+    The resemblance is that of `against_chance`, but of each user under each seed's attention by itself. It is compared
+    as answers are: paired over users, bootstrap over users and seeds.
+
+    Returns:
+        modality, ours, theirs (means), difference, ci_low, ci_high (95 %), p_value, p_holm (over the modalities),
+        users (with attention to an earlier item of known resemblance), seeds.
+    """
+    rows = []
+    for modality in ours.modalities:
+        our, their = (
+            np.stack([model.resemblance(modality, weight) for weight in model.weights]) for model in (ours, theirs)
+        )
+        told = ~np.isnan(np.vstack([our, their])).any(0)
+        our, their = our[:, told], their[:, told]
+        found = compare(our, their, *np.split(resampled_means(np.vstack([our, their])), [len(our)], axis=1))
+        interval = (found.difference, found.ci_low, found.ci_high, found.p_value)
+        rows.append((modality, our.mean(), their.mean(), *interval, found.users, found.seeds))
+    columns = ["modality", "ours", "theirs", "difference", "ci_low", "ci_high", "p_value", "users", "seeds"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(7, "p_holm", holm(table["p_value"].to_numpy()))
+    return table
 
 
 def _padded(x: Tensor, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a trained model is worth when features go missing or are disturbed while it is asked, not while it learned.
+"""Accuracy of a trained model when features go missing or get noise at test time.
 
 Letters: V items, F feature width, S seeds, U users.
 """
@@ -18,13 +18,13 @@ from mmrec.experiments.build import Recommender
 from mmrec.experiments.inputs import Data
 from mmrec.statistics import compare, holm, resampled_means
 
-MISSING = (0.1, 0.3, 0.5, 1.0)  # shares of the items that have the modality
-NOISE = (0.25, 0.5, 1.0, 2.0)  # standard deviations, in those of each column
+MISSING = (0.1, 0.3, 0.5, 1.0)  # shares of the items with the modality
+NOISE = (0.25, 0.5, 1.0, 2.0)  # in standard deviations of each column
 SEED = 20240527
 
 
 def missing(feature: tuple[Tensor, Tensor], share: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
-    """The modality with a share of the items that have it left without; less is always part of more.
+    """Take the modality from a share of the items that have it. A smaller share is part of a larger one.
 
     Args:
         feature: (V + 1, F), presence (V + 1,). share: 0..1.
@@ -40,7 +40,7 @@ def _order(count: int, seed: int) -> Tensor:
 
 
 def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
-    """The modality with Gaussian noise on the items that have it, `strength` times each column's deviation."""
+    """Add Gaussian noise to the items that have the modality: `strength` times each column's standard deviation."""
     matrix, present = feature
     spread = matrix[present].std(0, correction=0)
     draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(seed)).to(matrix)
@@ -48,31 +48,34 @@ def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> 
 
 
 def trained(paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data) -> list[Recommender]:
-    """An experiment's model of every seed, looking at these data; see `grid.PROBED`."""
+    """The trained model of every seed on these data; the experiment's group is one of `grid.PROBED`."""
     group = next(group for group in grid.PROBED if name in settings.experiments[group])
     seeds = settings.seeds_of(dataset)
     return [grid.trained_model(paths, settings, dataset, group, name, seed, data) for seed in seeds]
 
 
-WAYS = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}
+DISTURBANCES = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}
 
 Gains = dict[tuple[str, str, float], np.ndarray]
-"""(kind, modality, level) -> (S, U) NDCG@10 (full_unseen) of each model and test user; at level 0 all is as it was."""
+"""(kind, modality, level) -> (S, U) NDCG@10 (full_unseen) of each model and test user; level 0 is undisturbed."""
 
 
 def disturbed(
-    models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int, kinds: Iterable[str] = tuple(WAYS)
+    models: Callable[[Data], Iterable[Recommender]],
+    data: Data,
+    max_length: int,
+    kinds: Iterable[str] = tuple(DISTURBANCES),
 ) -> Gains:
-    """What trained models gain when their features are disturbed, one modality or all at once.
+    """Gains of trained models with disturbed features, one modality or all at once.
 
     Args:
-        models: those, one for each seed, that look at the data that they are given.
-        kinds: of `WAYS`.
+        models: data -> one trained model a seed, which reads these data.
+        kinds: of `DISTURBANCES`.
     """
     whole = _gains(models(data), data, max_length)
     found = {}
     for kind in kinds:
-        disturb, levels = WAYS[kind]
+        disturb, levels = DISTURBANCES[kind]
         for modality in [*data.features, "all"]:
             found[kind, modality, 0.0] = whole
             for level in levels:
@@ -90,25 +93,25 @@ def _gains(models: Iterable[Recommender], data: Data, max_length: int) -> np.nda
 
 
 def losses_table(found: Gains) -> pd.DataFrame:
-    """robustness.csv: what each disturbance takes from a model; paired over users and seeds, for it is the same model.
+    """robustness.csv: the loss by each disturbance, paired over users and seeds of the same model.
 
     Returns:
         kind, modality, level, ndcg_10, loss, ci_low, ci_high (95 %, bootstrap over users and seeds), p_value, p_holm
-        (corrected for the modalities, and all at once, that are disturbed in one way), users, seeds.
+        (over the modalities and all at once, of one kind and level), users, seeds.
     """
     lost = {key: found[key[0], key[1], 0.0] - after for key, after in found.items()}
     nothing = np.zeros((1, next(iter(lost.values())).shape[1]))
     return _table(found, lost, dict.fromkeys(lost, nothing)).rename(columns={"difference": "loss"})
 
 
-def mended_table(without: Gains, trained_for_it: Gains) -> pd.DataFrame:
-    """mended.csv: the same disturbances of a model that was trained without them and of one that was trained for them.
+def modality_dropout_table(without: Gains, with_dropout: Gains) -> pd.DataFrame:
+    """modality_dropout.csv: the same disturbances of models trained without and with modality dropout.
 
     Returns:
-        kind, modality, level, ndcg_10 (trained for it), without (not), difference, ci_low, ci_high, p_value, p_holm,
+        kind, modality, level, ndcg_10 (with dropout), without, difference, ci_low, ci_high, p_value, p_holm,
         users, seeds; see `losses_table`.
     """
-    table = _table(trained_for_it, trained_for_it, without)
+    table = _table(with_dropout, with_dropout, without)
     table.insert(4, "without", [of.mean() for of in without.values()])
     return table
 

@@ -1,14 +1,20 @@
-"""Pictures of notebook 5. Each function draws one figure and returns it; `figures.show` keeps it."""
+"""Figures of notebooks 5 and 5b: attention, disturbed features, slices of users, gradients.
+
+Letters: T time, S streams.
+"""
+
+import textwrap
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mmrec.report.figures import ACCENT, INK, MUTED, PALETTE
+from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE
 from mmrec.statistics import mean_interval
 
-SLICED = {  # the slices of `tables.user_slices`, with units
+SLICES = {  # of `tables.user_slices`, with units
     "popularity of the answer": "times the next item was chosen in training",
     "length of the history": "items in the history",
 }
@@ -38,12 +44,44 @@ def stream_shares(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def relations(table: pd.DataFrame, beside: pd.DataFrame) -> Figure:
-    """Resemblance of what is attended to: left beside chance, right that under MAF's attention less SASRec's.
+def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], streams: Sequence[str]) -> Figure:
+    """A row a user: where the last layer looks, and what each stream asks for.
+
+    Args:
+        users: (weights (T, T) after fusion, rows sum to 1; scores (S, T) of each stream at the last position, before
+            fusion; T item labels, oldest first).
+        streams: S names.
+    """
+    figure, grid = plt.subplots(len(users), 2, figsize=(8, 3.2 * len(users)), squeeze=False)
+    for number, ((left, right), (weights, scores, labels)) in enumerate(zip(grid, users, strict=True), 1):
+        shown = np.where(np.tri(len(weights), dtype=bool), weights, np.nan)
+        image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
+        left.set_facecolor("#e5e7eb")  # what is later is masked, which is not a weight of 0
+        left.set_yticks(
+            range(len(labels)), [textwrap.shorten(label, 24, placeholder="…") for label in labels], fontsize=7
+        )
+        left.set_title("last layer, mean of heads", fontsize=9)
+        left.set_ylabel(f"user {number}: item that attends", fontsize=8)
+        figure.colorbar(image, ax=left, label="weight (a row adds up to 1)", shrink=0.8, ticks=[0, 0.5, 1])
+        bound = np.abs(scores).max() or 1
+        image = right.imshow(scores, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+        right.set_yticks(range(len(streams)), streams)
+        right.set_ylabel("stream", fontsize=8)
+        right.set_title("scores at the last item before fusion", fontsize=9)
+        figure.colorbar(image, ax=right, label="score (scale of this user)", shrink=0.8)
+        step = -(-len(labels) // 10)  # numbers side by side, not one over the other
+        for axes in (left, right):
+            axes.set_xticks(range(0, len(labels), step), range(1, len(labels) + 1, step), fontsize=7)
+            axes.set_xlabel("item attended to (number as on the left)", fontsize=8)
+    return figure
+
+
+def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
+    """Resemblance of attended items to the last one: left with chance, right MAF less SASRec.
 
     Args:
         table: modality, observed, chance, chance_low, chance_high, users.
-        beside: as `attention.beside` gives it, MAF's and SASRec's, of the same modalities.
+        compared: MAF and SASRec, as returned by `attention.compared`, of the same modalities.
     """
     size = (8, 1.9 + 0.45 * len(table))
     figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
@@ -55,8 +93,8 @@ def relations(table: pd.DataFrame, beside: pd.DataFrame) -> Figure:
     left.set_yticks(place, table["modality"] + " (" + table["users"].astype(str) + " users)")
     left.set_ylim(len(table) - 0.5, -0.5)
     left.set_xlabel("mean resemblance of attended items to the\nlast one (image, text: cosine; category: share)")
-    interval = np.vstack([beside["difference"] - beside["ci_low"], beside["ci_high"] - beside["difference"]])
-    right.errorbar(beside["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
+    interval = np.vstack([compared["difference"] - compared["ci_low"], compared["ci_high"] - compared["difference"]])
+    right.errorbar(compared["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
     right.axvline(0, color=MUTED, linewidth=1)
     right.locator_params(axis="x", nbins=4)
     right.set_xlabel("the same, maf - sasrec (whisker:\n95 % interval, not corrected)")
@@ -114,16 +152,16 @@ def slices(table: pd.DataFrame) -> Figure:
         )
         axes.set_ylim(len(part) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=3)  # -0.0050 is wide
-        axes.set_title(SLICED.get(name, name), fontsize=10)
+        axes.set_title(SLICES.get(name, name), fontsize=10)
         axes.set_xlabel("NDCG@10 on test, maf - sasrec\n(95 % interval, not corrected)", fontsize=9)
     return figure
 
 
-def agreement(curves: pd.DataFrame) -> Figure:
-    """How far each auxiliary task's gradient agrees with that of the next item as training goes on; a line a seed.
+def gradient_agreement(curves: pd.DataFrame) -> Figure:
+    """Cosine of each auxiliary task's gradient with that of the next item, by epoch; a line a seed.
 
     Args:
-        curves: as for `tables.agreement_table`.
+        curves: as for `tables.gradient_agreement_table`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
     tasks = [name.removeprefix("cos_id_") for name in curves if name.startswith("cos_id_")]
@@ -140,11 +178,11 @@ def agreement(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def mended(table: pd.DataFrame, baseline: float) -> Figure:
-    """NDCG@10 as a modality goes missing, after training without and with modality dropout; a panel a modality.
+def modality_dropout(table: pd.DataFrame, baseline: float) -> Figure:
+    """NDCG@10 by share of items without a modality, trained without and with modality dropout; a panel a modality.
 
     Args:
-        table: as `robustness.mended_table` gives it. baseline: NDCG@10 of SASRec.
+        table: as `robustness.modality_dropout_table` returns it. baseline: NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
     figure, grid = plt.subplots(1, len(modalities), figsize=(8, 3.6), sharey=True, squeeze=False)

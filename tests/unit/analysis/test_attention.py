@@ -21,6 +21,14 @@ def looking(weigh, streams=lambda items: [items.float()]):
     return look
 
 
+def against_chance(attentions, *asked):
+    return attention.against_chance(attention.attended(attentions, *asked))
+
+
+def compared(ours, theirs, *asked):
+    return attention.compared(*(attention.attended(attentions, *asked) for attentions in (ours, theirs)))
+
+
 def evenly(items):
     return torch.ones(items.shape)
 
@@ -97,11 +105,11 @@ def same_kind(items):
 
 
 def test_attention_to_what_is_alike_is_found(mixed):
-    table = attention.relations([looking(same_kind)], by_kind(), mixed, 10)
+    table = against_chance([looking(same_kind)], by_kind(), mixed, 10)
     assert table["modality"].tolist() == ["image", "category"]
     assert (table["observed"] > table["chance_high"]).all()
     assert table["p_value"].tolist() == pytest.approx([1 / 1001] * 2)
-    assert (table["users"] == 80).all()
+    assert (table["users"] == 80).all() and table["p_holm"].tolist() == pytest.approx([2 / 1001] * 2)
 
 
 def latest(items):
@@ -110,7 +118,7 @@ def latest(items):
 
 @pytest.mark.parametrize("weigh", [evenly, latest])
 def test_attention_that_minds_the_place_alone_is_chance(mixed, weigh):
-    table = attention.relations([looking(weigh)], by_kind(), mixed, 10)
+    table = against_chance([looking(weigh)], by_kind(), mixed, 10)
     torch.testing.assert_close(table["observed"].tolist(), table["chance"].tolist())
     assert (table["p_value"] > 0.05).all()
 
@@ -119,7 +127,7 @@ def test_attention_that_is_drawn_is_seldom_more_than_chance(mixed):
     values = []
     for seed in range(20):
         torch.manual_seed(seed)
-        table = attention.relations([looking(lambda items: torch.rand(items.shape))], by_kind(), mixed, 10)
+        table = against_chance([looking(lambda items: torch.rand(items.shape))], by_kind(), mixed, 10)
         values += table["p_value"].tolist()
     assert 0.2 < sum(values) / len(values) < 0.8
 
@@ -128,28 +136,28 @@ def test_resemblance_by_hand(make_sequences):
     sequences = make_sequences([[1, 2, 11, 3, 4]], 20)  # history 1, 2, 11, 3; attention 1 : 2 : 3 to 1, 2, 11
     features = by_kind()
     look = looking(lambda items: torch.arange(1.0, items.shape[1] + 1).expand(items.shape))
-    table = attention.relations([look], features, sequences, 10).set_index("modality")["observed"]
+    table = against_chance([look], features, sequences, 10).set_index("modality")["observed"]
     assert table["image"] == pytest.approx((1 + 2 - 3) / 6, abs=1e-6)
     assert table["category"] == pytest.approx((1 + 2) / 6)
     matrix, present = features["image"]
     features["image"] = (matrix, present.index_fill(0, torch.tensor([2]), False))  # what lacks it is left out
-    found = attention.relations([look], features, sequences, 10).set_index("modality")["observed"]
+    found = against_chance([look], features, sequences, 10).set_index("modality")["observed"]
     assert found["image"] == pytest.approx((1 - 3) / 4, abs=1e-6)
 
 
-def test_attention_beside_that_of_another_model(mixed):
+def test_attention_compared_with_that_of_another_model(mixed):
     alike, by_place = looking(same_kind), [looking(evenly), looking(latest)]
-    table = attention.beside([alike] * 3, by_place, by_kind(), mixed, 10)
+    table = compared([alike] * 3, by_place, by_kind(), mixed, 10)
     assert table["modality"].tolist() == ["image", "category"]
     assert (table["ci_low"] > 0).all() and (table["p_holm"] < 0.05).all()
     assert (table["users"] == 80).all() and (table["seeds"] == 2).all()
     assert table["p_holm"].tolist() == holm(table["p_value"].to_numpy()).tolist() != table["p_value"].tolist()
     torch.testing.assert_close(table["difference"].tolist(), (table["ours"] - table["theirs"]).tolist())
-    observed = attention.relations([alike], by_kind(), mixed, 10)["observed"]
+    observed = against_chance([alike], by_kind(), mixed, 10)["observed"]
     torch.testing.assert_close(table["ours"].tolist(), observed.tolist())
-    back = attention.beside(by_place, [alike] * 3, by_kind(), mixed, 10)
+    back = compared(by_place, [alike] * 3, by_kind(), mixed, 10)
     torch.testing.assert_close(back["difference"].tolist(), (-table["difference"]).tolist())
-    same = attention.beside([alike], [alike], by_kind(), mixed, 10)
+    same = compared([alike], [alike], by_kind(), mixed, 10)
     assert (same[["difference", "ci_low", "ci_high"]] == 0).all(axis=None) and (same["p_value"] == 1).all()
 
 
@@ -162,10 +170,10 @@ def test_attention_is_that_of_the_last_layer_and_of_all_heads(mixed):
         return torch.cat(layers), torch.zeros(2, len(items), 2, 1, *items.shape[1:], items.shape[1])
 
     both = [looking(same_kind), looking(latest)]
-    found = attention.relations([look], by_kind(), mixed, 10)
-    torch.testing.assert_close(found["observed"], attention.relations(both, by_kind(), mixed, 10)["observed"])
-    beside = attention.beside([look], [looking(latest)], by_kind(), mixed, 10)
-    torch.testing.assert_close(beside["ours"].tolist(), found["observed"].tolist())
+    found = against_chance([look], by_kind(), mixed, 10)
+    torch.testing.assert_close(found["observed"], against_chance(both, by_kind(), mixed, 10)["observed"])
+    table = compared([look], [looking(latest)], by_kind(), mixed, 10)
+    torch.testing.assert_close(table["ours"].tolist(), found["observed"].tolist())
 
 
 def test_a_modality_that_no_user_has_twice_is_left_out(mixed):
@@ -173,11 +181,11 @@ def test_a_modality_that_no_user_has_twice_is_left_out(mixed):
     matrix, present = features["image"]
     features["image"] = (matrix, present.index_fill(0, torch.arange(1, 20), False))  # one item has it
     look = looking(same_kind)
-    assert attention.relations([look], features, mixed, 10)["modality"].tolist() == ["category"]
-    assert attention.beside([look], [look], features, mixed, 10)["modality"].tolist() == ["category"]
+    assert against_chance([look], features, mixed, 10)["modality"].tolist() == ["category"]
+    assert compared([look], [look], features, mixed, 10)["modality"].tolist() == ["category"]
     nothing = {"image": features["image"]}
-    assert attention.relations([look], nothing, mixed, 10).empty
-    assert attention.beside([look], [look], nothing, mixed, 10).empty
+    assert against_chance([look], nothing, mixed, 10).empty
+    assert compared([look], [look], nothing, mixed, 10).empty
 
 
 def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(make_sequences):
@@ -190,7 +198,7 @@ def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(mak
 
         return looking(weigh)
 
-    table = attention.beside([blind(1)], [blind(6)], by_kind(), sequences, 10)
+    table = compared([blind(1)], [blind(6)], by_kind(), sequences, 10)
     assert table["users"].tolist() == [1, 1]
     assert table["difference"].tolist() == [0, 0]  # the third user's, who sees the same under both
 
@@ -220,6 +228,16 @@ def test_shared_categories_are_a_share_of_all_that_either_has():
 
 def test_models_are_averaged(mixed):
     one, other = looking(same_kind), looking(latest)
-    both = attention.relations([one, other], by_kind(), mixed, 10)["observed"]
-    single = attention.relations([one], by_kind(), mixed, 10)["observed"]
+    both = against_chance([one, other], by_kind(), mixed, 10)["observed"]
+    single = against_chance([one], by_kind(), mixed, 10)["observed"]
     assert (both < single).all()
+
+
+def test_examples_are_the_last_layer_of_the_first_test_users(make_sequences):
+    sequences = make_sequences([[1, 2, 11, 3, 4], [5, 6, 17, 8, 9]], 20)
+    titles = [f"title {item}" for item in range(1, 20)]
+    titles[1] = ""
+    [(weights, scores, labels)] = attention.examples(looking(latest), sequences, titles, 10, count=1)
+    assert labels == ["1. title 1", "2. (no title)", "3. title 11", "4. title 3"]
+    assert weights.shape == (4, 4) and weights.sum(1)[1:] == pytest.approx(1)
+    assert scores.tolist() == [[1, 2, 11, 3]]

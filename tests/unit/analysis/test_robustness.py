@@ -115,11 +115,11 @@ def test_losses_are_of_the_same_model_and_the_same_users():
     assert (table["users"] == 50).all() and (table["seeds"] == 3).all()
 
 
-def test_what_is_mended_is_a_difference_between_two_models():
+def test_modality_dropout_is_a_difference_between_two_models():
     base = np.random.default_rng(0).random((2, 80))
     without = gained((0.0, base), (1.0, base - 0.5))
-    trained_for_it = gained((0.0, base - 0.1), (1.0, base - 0.1))
-    table = robustness.mended_table(without, trained_for_it).set_index("level")
+    with_dropout = gained((0.0, base - 0.1), (1.0, base - 0.1))
+    table = robustness.modality_dropout_table(without, with_dropout).set_index("level")
     assert table["ndcg_10"].tolist() == pytest.approx([base.mean() - 0.1] * 2)
     assert table["without"].tolist() == pytest.approx([base.mean(), base.mean() - 0.5])
     assert table["difference"].tolist() == pytest.approx([-0.1, 0.4])

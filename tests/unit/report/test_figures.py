@@ -1,6 +1,10 @@
+import io
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mmrec.report import figures
 
@@ -8,7 +12,7 @@ from mmrec.report import figures
 @pytest.fixture(autouse=True)
 def closed():
     yield
-    figures.plt.close("all")
+    plt.close("all")
 
 
 def bars(groups):
@@ -69,16 +73,25 @@ def test_the_legend_of_a_forest_is_not_cut_beside_long_names():
     assert len(legend.get_texts()) == 2 and figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
 
 
-def test_verdicts_stand_where_claim_and_data_set_meet_and_nothing_where_there_is_no_evidence():
-    rows = [("a", "demo", "supported"), ("a", "shop", "inconclusive"), ("b", "shop", "not supported")]
-    judged = pd.DataFrame(rows, columns=["statement", "dataset", "verdict"])
+def test_verdicts_stand_where_claim_and_data_set_meet_in_the_panel_of_the_claim():
+    rows = [("a_b", "demo", "supported"), ("a_b", "shop", "inconclusive"), ("b", "shop", "not supported")]
+    judged = pd.DataFrame([*rows, ("c", "demo", "supported")], columns=["id", "dataset", "verdict"])
     figure = figures.verdicts(judged)
-    (axes,) = figure.axes
-    found = {dots.get_label(): dots.get_offsets().tolist() for dots in axes.collections}
+    left, right = figure.axes
+    found = {dots.get_label(): dots.get_offsets().tolist() for dots in left.collections}
     assert found == {"supported": [[0, 0]], "inconclusive": [[1, 0]], "not supported": [[1, 1]]}
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["demo", "shop"]
-    assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == 3
+    assert [dots.get_offsets().tolist() for dots in right.collections] == [[[0, 0]], [], []]
+    assert [[label.get_text() for label in axes.get_yticklabels()] for axes in (left, right)] == [["a b", "b"], ["c"]]
+    assert [label.get_text() for label in left.get_xticklabels()] == ["demo", "shop"]
+    assert len({tuple(dots.get_facecolor()[0]) for dots in left.collections}) == 3
+
+
+def test_verdicts_of_as_many_claims_as_there_are_fit_on_a_page():
+    judged = pd.DataFrame(
+        {"id": [f"claim_{number}" for number in range(77)], "dataset": "demo", "verdict": "supported"}
+    )
+    width, height = figures.verdicts(judged).get_size_inches() * 150
+    assert width <= 1200 and height <= 1600
 
 
 def test_published_numbers_stand_under_their_protocol_at_their_ratio():
@@ -108,8 +121,41 @@ def test_a_ring_is_around_what_stood_and_a_triangle_counts_from_the_latest():
 
 def test_a_figure_that_is_kept_names_what_it_is_of(tmp_path):
     figure = figures.presence({"image": 0.5})
-    figures.show(figure, tmp_path / "demo" / "figures" / "01_modalities.png")
-    assert figure.get_supxlabel() == "demo" and (tmp_path / "demo/figures/01_modalities.png").stat().st_size
+    path = tmp_path / "demo" / "figures" / "01_modalities.png"
+    figures.show(figure, path)
+    assert figure.get_supxlabel() == "demo" and Image.open(path).mode == "P"
+    first = path.read_bytes()
+    figures.show(figure, path)
+    assert path.read_bytes() == first
+
+
+def png(pixels):
+    kept = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(kept, "PNG")
+    return kept.getvalue()
+
+
+def opened(data):
+    return Image.open(io.BytesIO(data))
+
+
+def test_a_quantised_plot_keeps_its_colours_and_is_left_alone_the_second_time():
+    flat = np.zeros((60, 80, 3)) + 255
+    flat[10:20, 10:20], flat[30:40, 30:40] = (194, 65, 12), (29, 78, 216)
+    small = figures.quantised(png(flat))
+    assert (np.asarray(opened(small).convert("RGB")) == flat).all()
+    assert figures.quantised(small) == small and figures.quantised(png(flat)) == small
+
+
+def test_a_photograph_keeps_more_colours_than_a_plot():
+    ramp = np.stack(np.meshgrid(np.arange(256), np.arange(256)), 2)
+    photograph = np.concatenate([ramp, np.full((256, 256, 1), 128)], 2)
+    few = photograph.copy()
+    few[..., 1] //= 8
+    counts = [len(opened(figures.quantised(png(pixels))).getcolors()) for pixels in (few, photograph)]
+    assert counts[0] <= 128 < counts[1] <= 256
+    error = np.abs(np.asarray(opened(figures.quantised(png(photograph))).convert("RGB")).astype(int) - photograph)
+    assert error.mean() < 6
 
 
 def test_lengths_are_counted_together_where_there_are_too_many_for_bars_of_their_own():

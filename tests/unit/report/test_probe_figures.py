@@ -1,15 +1,15 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from mmrec.report import figures
-from mmrec.report.figures import probes as probe_figures
 
 
 @pytest.fixture(autouse=True)
 def closed():
     yield
-    figures.plt.close("all")
+    plt.close("all")
 
 
 def whiskers(container):
@@ -30,7 +30,7 @@ def test_whiskers_of_robustness_are_where_the_model_would_be_with_the_least_and_
         for level, loss in ((0.0, 0.0), (1.0, worst))
     ]
     table = pd.DataFrame(rows, columns=["kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high"])
-    left, right = probe_figures.robustness(table, 0.33).axes
+    left, right = figures.robustness(table, 0.33).axes
     for axes in (left, right):
         found = drawn(axes)
         assert list(found) == ["image", "all at once"]
@@ -40,10 +40,10 @@ def test_whiskers_of_robustness_are_where_the_model_would_be_with_the_least_and_
     assert "share" in left.get_xlabel() and "noise" in right.get_xlabel() and "NDCG@10" in left.get_ylabel()
 
 
-def test_mended_shows_both_models_and_the_interval_at_the_one_that_was_trained_for_it():
+def test_modality_dropout_shows_both_models_and_the_interval_at_the_one_with_dropout():
     columns = ["modality", "level", "ndcg_10", "without", "difference", "ci_low", "ci_high"]
     rows = [("image", 0.0, 0.4, 0.5, -0.1, -0.12, -0.05), ("image", 1.0, 0.35, 0.2, 0.15, 0.1, 0.17)]
-    (axes,) = probe_figures.mended(pd.DataFrame(rows, columns=columns), 0.3).axes
+    (axes,) = figures.modality_dropout(pd.DataFrame(rows, columns=columns), 0.3).axes
     lines = {line.get_label(): line for line in axes.lines}
     assert lines["maf, trained without it"].get_ydata().tolist() == [0.5, 0.2]
     assert lines["maf, trained without it"].get_xdata().tolist() == [0, 100]
@@ -61,7 +61,7 @@ def test_slices_say_where_neither_model_finds_an_answer():
         ("popularity of the answer", "1 to 3", 9, 0.2, 0.1, 0.1, 0.05, 0.15),
         ("length of the history", "1 to 3", 16, 0.1, 0.1, 0.0, -0.1, 0.1),
     ]
-    left, right = probe_figures.slices(pd.DataFrame(rows, columns=columns)).axes
+    left, right = figures.slices(pd.DataFrame(rows, columns=columns)).axes
     assert [text.get_text() for text in left.get_yticklabels()] == [
         "0 (7 users,\nno answer found by either)",
         "1 to 3 (9 users)",
@@ -72,20 +72,20 @@ def test_slices_say_where_neither_model_finds_an_answer():
     ]
 
 
-def test_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_so():
+def test_gradient_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_so():
     curves = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "cos_id_text": [0.1, -0.2, 0.3]})
     curves = curves.assign(conflict_id_text=[0.25, 0.75, 0.0], cos_image_text=9.0, conflict_image_text=9.0)
-    left, right = probe_figures.agreement(curves).axes
+    left, right = figures.gradient_agreement(curves).axes
     assert [line.get_ydata().tolist() for line in left.lines[:2]] == [[0.1, -0.2], [0.3]]
     assert [line.get_ydata().tolist() for line in right.lines] == [[25, 75], [0]]
     assert [text.get_text() for text in left.figure.legends[0].get_texts()] == ["text (a line: a seed)"]
 
 
-def test_relations_are_beside_chance_and_beside_the_other_model():
+def test_attended_shows_chance_and_the_difference_to_the_other_model():
     table = pd.DataFrame({"modality": ["image", "text"], "observed": [0.3, 0.1], "users": [7, 9]})
     table = table.assign(chance=[0.2, 0.15], chance_low=[0.17, 0.14], chance_high=[0.21, 0.18])
-    beside = pd.DataFrame({"difference": [0.1, -0.2], "ci_low": [0.05, -0.4], "ci_high": [0.2, -0.1]})
-    left, right = probe_figures.relations(table, beside).axes
+    compared = pd.DataFrame({"difference": [0.1, -0.2], "ci_low": [0.05, -0.4], "ci_high": [0.2, -0.1]})
+    left, right = figures.attended(table, compared).axes
     (chance,), (apart,) = left.containers, right.containers
     ends = [np.array(found.lines[2][0].get_segments())[:, :, 0] for found in (chance, apart)]
     assert chance.lines[0].get_xdata().tolist() == [0.2, 0.15]

@@ -1,0 +1,101 @@
+"""Figures of notebooks 1 and 2: a data set and its features. Letters: U users, V items."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from PIL import Image
+
+from mmrec.report.figures.style import ACCENT, MUTED, PALETTE
+
+THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
+
+
+def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
+    """How long users' sequences are (U,), and how often items were chosen (V,)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+    longest = np.quantile(lengths, 0.99)
+    wide = max(1, int(longest - lengths.min()) // 60)  # else a comb
+    left.hist(lengths, bins=np.arange(lengths.min(), longest + 1 + wide, wide) - 0.5, color=PALETTE[1])
+    left.axvline(np.median(lengths), color=ACCENT, label=f"median {np.median(lengths):.0f}")
+    left.set(
+        xlabel="interactions of a user (99 % of users)",
+        ylabel="users" if wide == 1 else f"users ({wide} lengths a bar)",
+        title="Sequence length",
+    )
+    left.legend(frameon=False)
+    right.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=PALETTE[1])
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter(NullFormatter())
+    right.set(xlabel="rank of the item (1: most chosen)", ylabel="interactions", title="Popularity")
+    return figure
+
+
+def presence(shares: dict[str, float]) -> Figure:
+    """Share of items that have each modality."""
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(shares)))
+    bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=PALETTE[1])
+    axes.bar_label(bars, fmt="%.1f %%", padding=3)
+    axes.set(xlim=(0, 112), xlabel="items that have the modality (%)", title="What is known of the items")
+    axes.invert_yaxis()
+    return figure
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return small
+
+
+def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequence[str] = ()) -> Figure:
+    """Rows of (picture file or None, caption), each picture at most 96 px.
+
+    Args:
+        titles: of the columns.
+    """
+    columns = max(map(len, rows))
+    figure, grid = plt.subplots(len(rows), columns, figsize=(1.55 * columns, 1.75 * len(rows)), squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for line, row in zip(grid, rows, strict=True):
+        for axes, (path, caption) in zip(line, row, strict=False):
+            if path is None:
+                axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=MUTED, transform=axes.transAxes)
+            else:
+                axes.imshow(_thumbnail(path), interpolation="none")
+            axes.text(0.5, -0.04, caption, ha="center", va="top", fontsize=7, transform=axes.transAxes)
+    for axes, title in zip(grid[0], titles, strict=False):
+        axes.set_title(title, fontsize=8, loc="center")
+    return figure
+
+
+def consecutive_similarity(table: pd.DataFrame) -> Figure:
+    """How alike consecutive choices are, beside chance.
+
+    Args:
+        table: modality, consecutive, chance, chance_low, chance_high.
+    """
+    figure, axes = plt.subplots(figsize=(8, 1.5 + 0.45 * len(table)))
+    place = np.arange(len(table))
+    spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
+    axes.errorbar(
+        table["chance"],
+        place,
+        xerr=spread,
+        fmt="o",
+        color=MUTED,
+        capsize=3,
+        label="paired at random (dot: mean, whisker: 95 % of pairings)",
+    )
+    axes.plot(table["consecutive"], place, "o", color=ACCENT, markersize=4, zorder=3, label="consecutive choices")
+    axes.set_yticks(place, table["modality"])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set(xlabel="mean cosine of standardised features", title="Do consecutive choices resemble each other?")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)
+    return figure

@@ -1,0 +1,165 @@
+"""Figures of notebooks 2b to 4, 6 and 7: learning curves, searches, results, comparisons."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE
+
+
+def learning_curves(curves: pd.DataFrame) -> Figure:
+    """Training loss of the next item and validation NDCG@10 by epoch; a line a seed, a dot where training's best was.
+
+    Args:
+        curves: experiment, seed, epoch, total, perhaps id, valid_ndcg_10.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+    loss = curves["id"].fillna(curves["total"]) if "id" in curves else curves["total"]
+    for number, (name, part) in enumerate(curves.assign(loss=loss).groupby("experiment", sort=False)):
+        color = PALETTE[(number + 1) % len(PALETTE)]
+        for index, (_, run) in enumerate(part.groupby("seed")):
+            label = name if index == 0 else None
+            left.plot(run["epoch"], run["loss"], color=color, linewidth=1, alpha=0.7, label=label)
+            right.plot(run["epoch"], run["valid_ndcg_10"], color=color, linewidth=1, alpha=0.7, label=label)
+            best = run.loc[run["valid_ndcg_10"].idxmax()]
+            right.plot(best["epoch"], best["valid_ndcg_10"], "o", color=color, markersize=4)
+    left.set(xlabel="epoch", ylabel="loss of the next item (nats)", title="Training (a line: a seed)")
+    right.set(xlabel="epoch", ylabel="NDCG@10 on validation", title="Validation (dot: best epoch)")
+    left.legend(frameon=False)
+    return figure
+
+
+def trials(table: pd.DataFrame) -> Figure:
+    """Validation NDCG@10 of trials of a search, an experiment a line; a ring around the first.
+
+    Args:
+        table: experiment, trial, valid_ndcg_10, `state` unless all are complete, and `positions_from` of finalists.
+    """
+    names = table["experiment"].unique()
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.35 * len(names)))
+    row = table["experiment"].map({name: number for number, name in enumerate(names)})
+    pruned = table.get("state", pd.Series("complete", table.index)) == "pruned"
+    latest = table.get("positions_from", pd.Series(None, table.index)) == "latest"
+    for state, chosen, marker, color in (
+        ("complete", ~pruned & ~latest, "o", PALETTE[1]),
+        ("pruned", pruned, "o", MUTED),
+        ("positions from the latest", latest, "<", PALETTE[2]),
+    ):
+        if not chosen.any():
+            continue
+        axes.plot(table["valid_ndcg_10"][chosen], row[chosen], marker, color=color, markersize=5, label=state)
+    first = ~table["experiment"].duplicated()
+    ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none", "color": ACCENT}
+    axes.plot(table["valid_ndcg_10"][first], row[first], label="as it stood", **ring)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="NDCG@10 on validation, best epoch of a trial", title="Trials")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _grouped(axes: Axes, groups: pd.Series, names: pd.Series) -> np.ndarray:
+    """Name the rows of a figure from above, with a line of its own for what each group is called if there are several.
+
+    Returns:
+        Where each row is.
+    """
+    starts = (groups != groups.shift()).cumsum()
+    several = starts.max() > 1
+    place = np.arange(len(groups)) + (starts.to_numpy() if several else 0)
+    axes.set_yticks(place, names)
+    if several:
+        for start in starts.drop_duplicates().index:
+            axes.text(
+                0.005, place[start] - 1, groups[start], weight="bold", va="center", transform=axes.get_yaxis_transform()
+            )
+    axes.set_ylim(place[-1] + 0.7, place[0] - (1.7 if several else 0.7))
+    return place
+
+
+def _ruled(axes: Axes) -> None:
+    """Lines and numbers at the top too, so that the rows of a tall figure can be read off."""
+    axes.grid(axis="x", color=MUTED, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.tick_params(top=True, labeltop=True)
+
+
+def _tall(groups: pd.Series) -> tuple[float, float]:
+    """Inches of a figure with a line a row and one for each group."""
+    return 8, 1.4 + 0.3 * (len(groups) + (groups != groups.shift()).sum())
+
+
+def results_bars(table: pd.DataFrame, measure: str) -> Figure:
+    """Results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
+
+    Args:
+        table: group, experiment, mean, low, high (nan: no interval) and `values`, the seeds' own.
+        measure: what is measured, on whom.
+    """
+    table = table.reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=_tall(table["group"]))
+    place = _grouped(axes, table["group"], table["experiment"])
+    errors = np.nan_to_num(np.vstack([table["mean"] - table["low"], table["high"] - table["mean"]]))
+    axes.barh(place, table["mean"], xerr=errors, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
+    for y, values in zip(place, table["values"], strict=True):
+        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=3, alpha=0.6)
+    _ruled(axes)
+    axes.set(xlabel=f"{measure}\n(bar: mean, dot: a seed, whisker: 95 % interval of the mean over seeds)")
+    return figure
+
+
+def ratios(table: pd.DataFrame) -> Figure:
+    """Ours over published, a dot a number with its 95 % interval over seeds; the band is the usual +- 5 %.
+
+    Args:
+        table: model, protocol, metric, k, published, source (up to the first colon), ours, ci_low, ci_high.
+    """
+    table = table.reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=_tall(table["protocol"]))
+    measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
+    source = table["source"].str.split(":").str[0]
+    place = _grouped(axes, table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
+    ratio, low, high = (table[name] / table["published"] for name in ("ours", "ci_low", "ci_high"))
+    errors = np.nan_to_num(np.vstack([ratio - low, high - ratio]))
+    axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
+    axes.axvline(1, color=MUTED, linewidth=1)
+    axes.errorbar(ratio, place, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xscale("log")
+    axes.set(xlabel="ours / published, log scale\n(whisker: 95 % interval over our seeds;\nband: 0.95 to 1.05)")
+    axes.xaxis.set_major_locator(FixedLocator([0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    _ruled(axes)
+    return figure
+
+
+def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
+    """Differences to each experiment's control with their 95 % intervals; right of the line is better.
+
+    Args:
+        comparisons: group, experiment, baseline, difference, ci_low, ci_high, p_holm.
+        measure: what differs, on whom.
+    """
+    table = comparisons.reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=_tall(table["group"]))
+    place = _grouped(axes, table["group"], table["experiment"] + " - " + table["baseline"])
+    errors = np.vstack([table["difference"] - table["ci_low"], table["ci_high"] - table["difference"]])
+    family = "within a group" if table["group"].nunique() > 1 else "over all rows"
+    for chosen, color, label in (
+        (table["p_holm"] < 0.05, ACCENT, f"p (Holm, {family}) < 0.05"),
+        (table["p_holm"] >= 0.05, MUTED, f"p (Holm, {family}) at least 0.05"),
+    ):
+        x, xerr = table["difference"][chosen], errors[:, chosen]
+        axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, capsize=3, label=label)
+    axes.axvline(0, color=MUTED, linewidth=1)
+    _ruled(axes)
+    axes.set(
+        xlabel=f"difference of {measure}; right of 0: the first named is better\n"
+        "(whisker: 95 % interval, users and seeds, not corrected)"
+    )
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # of the axes it would be cut beside long names
+    return figure
