@@ -1,30 +1,35 @@
 """Run a notebook as a pipeline stage: `python -m mmrec run 03_train demo`.
 
-papermill executes notebooks/<name>.ipynb with the data set, if one is given, as its parameter; the executed copy goes
-to reports/<dataset>/<name>.ipynb (to reports/ if it is about all) without times and random ids, so that the same run
-gives the same bytes. Progress, which holds times, goes to the terminal and never into the notebook.
+papermill executes notebooks/<name>.ipynb. The data set, if any, is its parameter. The executed copy goes to
+reports/<dataset>/<name>.ipynb, or to reports/ without a data set. It has neither times nor random ids, so that equal
+runs give equal bytes. Progress holds times: it goes to the terminal, never into the notebook.
 """
 
+import base64
 import itertools
 import os
 import re
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config as Traits
 
 from mmrec import config, runtime
 from mmrec.files import atomic
+from mmrec.report.figures import quantised
 
 BEFORE_TRAINING = ("01_prepare_data", "02_extract_features")
 
 
 class NotebookError(RuntimeError):
-    """A notebook does not exist, or one of its cells failed; the message is for a person."""
+    """No such notebook, or one of its cells failed."""
 
 
 def _failed(paths: config.Paths, name: str, dataset: str) -> Path:
@@ -32,19 +37,19 @@ def _failed(paths: config.Paths, name: str, dataset: str) -> Path:
 
 
 def execute(paths: config.Paths, settings: config.Config, name: str, dataset: str) -> None:
-    """Run one notebook on one data set ("": it is about all) and put the executed copy into reports/.
+    """Run one notebook on one data set ("": on all together) and put the executed copy into reports/.
 
     Raises:
-        NotebookError: no such notebook; or a cell failed: .runs/failed/ holds the notebook with the error in it, and
-            the copy in reports/ is what it was.
+        NotebookError: no such notebook, or a cell failed. .runs/failed/ then holds the notebook with the error, and
+            the copy in reports/ stays as it was.
     """
     notebooks = sorted(path.stem for path in (paths.root / "notebooks").glob("*.ipynb"))
     if name not in notebooks:
         raise NotebookError(f"no notebook {name!r}; one of {notebooks}")
     failed = _failed(paths, name, dataset)
     failed.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, _shown(Path(folder) / "progress") as progress:
-        # Sequences and features are the same bits on every machine, whatever arithmetic training has.
+    with tempfile.TemporaryDirectory() as folder, _followed(progress := Path(folder) / "progress"):
+        # Sequences and features always have the portable arithmetic: the same bits on every machine.
         of_training = dataset and name not in BEFORE_TRAINING
         runtime.enter(settings.runtime_of(dataset) if of_training else settings.runtime)
         os.environ["MMREC_PROGRESS"] = str(progress)
@@ -57,6 +62,8 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
                 cwd=paths.root,
                 progress_bar=False,
                 log_output=False,
+                # Sockets of this user alone, at a short path: TCP is open to all users of the machine.
+                config=Traits(AsyncKernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}),
             )
         except PapermillExecutionError as error:
             raise NotebookError(
@@ -70,10 +77,10 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
 
 
 def settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook without what differs between two equal runs: times, durations, paths of the run.
+    """The notebook without times, durations, paths and ids of the run, its pictures quantised.
 
-    What a cell prints arrives in pieces, cut by the clock: neighbouring pieces become one output. A warning names a
-    file after the process that compiled the cell: the process number goes.
+    The clock cuts printed text into pieces: neighbouring pieces become one output. A warning names a file after the
+    process that compiled the cell: the process number goes.
     """
     notebook.metadata = nbformat.from_dict(
         {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
@@ -97,31 +104,36 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
             if same:
                 same.text += output.text
                 continue
+        elif png := output.get("data", {}).get("image/png"):
+            # One line of base64, as IPython writes it; nbformat ends it with a line break.
+            ending = "\n" * png.endswith("\n")
+            output.data["image/png"] = base64.b64encode(quantised(base64.b64decode(png))).decode() + ending
         joined.append(output)
     return joined
 
 
-class _shown:
-    """A file whose new lines are copied to the terminal while the block runs."""
+@contextmanager
+def _followed(path: Path) -> Iterator[None]:
+    """Copy the lines that others append to a file to the terminal while the block runs.
 
-    def __init__(self, path: Path):
-        self.path, self.done = path, threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
+    papermill's own means show only what cells print, and that stays in the notebook.
+    """
+    done = threading.Event()
 
-    def __enter__(self) -> Path:
-        self.path.touch()
-        self.thread.start()
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-
-    def _follow(self) -> None:
-        with self.path.open(encoding="utf-8") as file:
+    def follow() -> None:
+        with path.open(encoding="utf-8") as file:
             while True:
-                last_look = self.done.wait(0.5)
+                last_look = done.wait(0.5)
                 sys.stderr.write(file.read())
                 sys.stderr.flush()
                 if last_look:
                     return
+
+    path.touch()
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

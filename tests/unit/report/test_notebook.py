@@ -1,3 +1,5 @@
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -5,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from mmrec import config
 from mmrec.report.notebook import NotebookError, execute, settled
@@ -47,7 +50,11 @@ def outputs_of(executed: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 # --- equal runs, equal bytes -------------------------------------------------------------------------------------
 
 
-def test_two_runs_of_a_notebook_give_the_same_bytes(project, settings):
+def palette(png: str) -> bool:
+    return Image.open(io.BytesIO(base64.b64decode(png))).mode == "P"
+
+
+def test_two_runs_of_a_notebook_give_the_same_bytes(project, settings, capfd):
     write(
         project.root,
         "01_small",
@@ -55,6 +62,7 @@ def test_two_runs_of_a_notebook_give_the_same_bytes(project, settings):
         "import time\nfor i in range(4):\n    print(i, flush=True)\n    time.sleep(0.05 * (i % 3))",
         "import warnings\nwarnings.warn('careful')",
         "import pandas\npandas.DataFrame({'a': [1]})",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
     )
     found = []
     for _ in range(2):
@@ -67,6 +75,8 @@ def test_two_runs_of_a_notebook_give_the_same_bytes(project, settings):
     assert [output.text for output in outputs[3]] == ["0\n1\n2\n3\n"]
     assert "careful" in outputs[4][0].text
     assert outputs[5][0].output_type == "execute_result"
+    assert palette(outputs[6][0].data["image/png"])
+    assert "without encryption" not in capfd.readouterr().err
     assert not list((project.runs / "failed").iterdir())
 
 
@@ -94,6 +104,18 @@ def test_settled_takes_out_times_ids_paths_and_how_output_was_cut():
     one = settled(noisy("10:00", ["a\n", "b\n"], 1))
     other = settled(noisy("11:11", ["a\nb\n"], 22))
     assert nbformat.writes(one) == nbformat.writes(other)
+
+
+def test_settled_quantises_pictures_and_nothing_else_of_their_output():
+    kept = io.BytesIO()
+    Image.linear_gradient("L").convert("RGBA").save(kept, "PNG")
+    png = base64.b64encode(kept.getvalue()).decode() + "\n"
+    notebook = noisy("10:00", [], 1)
+    picture = nbformat.v4.new_output("display_data", data={"image/png": png, "text/plain": "<Figure>"})
+    notebook.cells[0].outputs.append(picture)
+    output = settled(notebook).cells[0].outputs[-1]
+    assert palette(output.data["image/png"]) and output.data["image/png"].endswith("\n")
+    assert output.data["text/plain"] == "<Figure>" and output.output_type == "display_data" and not output.metadata
 
 
 def test_settled_keeps_what_was_shown_its_order_and_tags():
