@@ -16,7 +16,7 @@ THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
 
 
 def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
-    """How long users' sequences are (U,), and how often items were chosen (V,)."""
+    """Histogram of sequence lengths (U,), and popularity of items (V,) by rank."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
     longest = np.quantile(lengths, 0.99)
     wide = max(1, int(longest - lengths.min()) // 60)  # else a comb
@@ -37,7 +37,7 @@ def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
 
 
 def presence(shares: dict[str, float]) -> Figure:
-    """Share of items that have each modality."""
+    """Share of items with each modality."""
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(shares)))
     bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=PALETTE[1])
     axes.bar_label(bars, fmt="%.1f %%", padding=3)
@@ -76,7 +76,7 @@ def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequ
 
 
 def consecutive_similarity(table: pd.DataFrame) -> Figure:
-    """How alike consecutive choices are, beside chance.
+    """Similarity of consecutive items, with that of items paired at random.
 
     Args:
         table: modality, consecutive, chance, chance_low, chance_high.

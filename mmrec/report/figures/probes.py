@@ -45,7 +45,7 @@ def stream_shares(table: pd.DataFrame) -> Figure:
 
 
 def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], streams: Sequence[str]) -> Figure:
-    """A row a user: where the last layer looks, and what each stream asks for.
+    """A row a user: attention of the last layer, and scores of each stream.
 
     Args:
         users: (weights (T, T) after fusion, rows sum to 1; scores (S, T) of each stream at the last position, before
@@ -103,10 +103,10 @@ def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
 
 
 def robustness(table: pd.DataFrame, baseline: float) -> Figure:
-    """NDCG@10 as features go missing or are disturbed; whiskers: 95 % intervals of what is lost.
+    """NDCG@10 with missing or noisy features; whiskers: 95 % intervals of the loss.
 
     Args:
-        table: as `robustness.losses_table` gives it. baseline: NDCG@10 of SASRec, which sees no features.
+        table: as returned by `robustness.losses_table`. baseline: NDCG@10 of SASRec, which sees no features.
     """
     figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     names = {
@@ -133,10 +133,10 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
 
 
 def slices(table: pd.DataFrame) -> Figure:
-    """Differences to the baseline in parts of the users, a panel a way to cut them.
+    """Differences to the baseline in parts of the users, a panel a slice.
 
     Args:
-        table: as `tables.slices_table` gives it, of one experiment.
+        table: as returned by `tables.slices_table`, of one experiment.
     """
     parts = list(table.groupby("slice", sort=False))
     height = 1.3 + 0.4 * max(len(part) for _, part in parts)
@@ -182,7 +182,7 @@ def modality_dropout(table: pd.DataFrame, baseline: float) -> Figure:
     """NDCG@10 by share of items without a modality, trained without and with modality dropout; a panel a modality.
 
     Args:
-        table: as `robustness.modality_dropout_table` returns it. baseline: NDCG@10 of SASRec.
+        table: as returned by `robustness.modality_dropout_table`. baseline: NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
     figure, grid = plt.subplots(1, len(modalities), figsize=(8, 3.6), sharey=True, squeeze=False)

@@ -11,7 +11,7 @@ from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
-    """Training loss of the next item and validation NDCG@10 by epoch; a line a seed, a dot where training's best was.
+    """Training loss of the next item and validation NDCG@10 by epoch; a line a seed, a dot at the best epoch.
 
     Args:
         curves: experiment, seed, epoch, total, perhaps id, valid_ndcg_10.
@@ -62,10 +62,10 @@ def trials(table: pd.DataFrame) -> Figure:
 
 
 def _grouped(axes: Axes, groups: pd.Series, names: pd.Series) -> np.ndarray:
-    """Name the rows of a figure from above, with a line of its own for what each group is called if there are several.
+    """Label the rows from the top. Several groups get a header row each.
 
     Returns:
-        Where each row is.
+        Position of each row.
     """
     starts = (groups != groups.shift()).cumsum()
     several = starts.max() > 1
@@ -81,14 +81,14 @@ def _grouped(axes: Axes, groups: pd.Series, names: pd.Series) -> np.ndarray:
 
 
 def _ruled(axes: Axes) -> None:
-    """Lines and numbers at the top too, so that the rows of a tall figure can be read off."""
+    """Grid lines, and numbers at the top too: a tall figure stays readable."""
     axes.grid(axis="x", color=MUTED, alpha=0.25)
     axes.set_axisbelow(True)
     axes.tick_params(top=True, labeltop=True)
 
 
 def _tall(groups: pd.Series) -> tuple[float, float]:
-    """Inches of a figure with a line a row and one for each group."""
+    """Width and height in inches of a figure with a line a row and a header a group."""
     return 8, 1.4 + 0.3 * (len(groups) + (groups != groups.shift()).sum())
 
 
@@ -96,8 +96,8 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
     """Results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
 
     Args:
-        table: group, experiment, mean, low, high (nan: no interval) and `values`, the seeds' own.
-        measure: what is measured, on whom.
+        table: group, experiment, mean, low, high (nan: no interval) and `values`, one a seed.
+        measure: metric and split.
     """
     table = table.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=_tall(table["group"]))
@@ -142,7 +142,7 @@ def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
 
     Args:
         comparisons: group, experiment, baseline, difference, ci_low, ci_high, p_holm.
-        measure: what differs, on whom.
+        measure: metric and split.
     """
     table = comparisons.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=_tall(table["group"]))
