@@ -41,6 +41,15 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
         path.unlink(missing_ok=True)
 
 
+def link(source: Path, target: Path) -> None:
+    """Hard-link `source` as `target`; copy it where links are not possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
 def sha256(path: Path) -> str:
     """Of a file's content, in hex."""
     with path.open("rb") as file:

@@ -10,9 +10,12 @@ import contextlib
 import json
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -23,6 +26,7 @@ from mmrec.files import atomic, remove_leftovers, sha256
 from mmrec.progress import Progress, megabytes
 
 CONNECTIONS = 2  # to one host
+PROBE = 3.0  # seconds that a server has to accept a connection, where only its presence is asked for
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
 
 
@@ -52,6 +56,30 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
         raise SourceError(f"{folder} cannot be written to: {error}") from error
     if problems:
         raise SourceError("; ".join(problems))
+
+
+def unreachable(files: Sequence[Remote], folder: Path) -> str | None:
+    """The first file that `folder` lacks and no server can be asked for, as one line; None if there is none."""
+    for file in files:
+        hosts = {urlsplit(url).netloc for url in file.urls}
+        if not (folder / file.path).is_file() and not any(_answers(url) for url in file.urls):
+            target = folder / file.path
+            return f"{target.name} is not in {target.parent}, and {', '.join(sorted(hosts))} cannot be reached"
+    return None
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    return _listens(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+
+@cache
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=PROBE).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

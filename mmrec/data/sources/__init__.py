@@ -1,18 +1,23 @@
-"""Where data sets come from: one file a provider, each turned into the same tables."""
+"""Data sets by kind of source. Each source turns its raw files into the same `Tables`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmrec import config
 from mmrec.data.cleaning.interim import quality_table, read_items, write
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.cleaning.tables import Tables
-from mmrec.data.sources import amazon, demo, hm, movielens, remote
+from mmrec.data.download.files import Remote, download, unreachable
+from mmrec.data.sources import amazon, demo, hm, movielens
 from mmrec.data.sources import folder as own
+from mmrec.files import replacing
+from mmrec.progress import report
 
 __all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read}
-PLACED = {  # what a person places
+FETCHED = {"amazon": amazon, "movielens": movielens}  # each has `remotes`, `placed` and `assemble`
+PLACED = {  # the files that a person places
     "amazon": "its reviews and its metadata, as the provider names them,",
     "folder": "interactions.csv, items.csv and images/",
     "hm": "transactions_train.csv, articles.csv and images/",
@@ -21,21 +26,28 @@ PLACED = {  # what a person places
 
 
 def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path) -> None:
-    """Make the raw files of `source` in `folder`, in place of whatever is there.
+    """Make the raw files of `source` and replace `folder` by them.
+
+    Files that a person placed in `folder` stay as they are, unless something has been downloaded before.
 
     Args:
-        downloads: where what comes from the web is kept, and an interrupted fetch goes on.
-        checksums: the record of what came; see `download`.
+        downloads: keeps the downloaded files. An interrupted fetch continues there, and a person may place files there.
+        checksums: records what was downloaded; see `download`.
 
     Raises:
-        SourceError: nothing can make or fetch them: a person places them; or fetching failed.
+        SourceError: this kind of source is placed by a person, or a file cannot be fetched or is the wrong one.
     """
     if not config.is_fetched(source):
         raise SourceError(f"a data set of kind {source.kind} is not fetched: place {PLACED[source.kind]} in {folder}")
     if isinstance(source, config.DemoSource):
         demo.fetch(source, folder)
-    else:
-        remote.fetch(source, folder, downloads, checksums)
+        return
+    if _is_placed(source, folder) and not downloads.exists():
+        report(f"{folder.name}: used as it was placed in {folder}, unverified; nothing is fetched")
+        return
+    download(_remotes(source, downloads), downloads.parent, checksums)
+    with replacing(folder) as partial:
+        FETCHED[source.kind].assemble(source, downloads, partial)
 
 
 def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None:
@@ -43,15 +55,25 @@ def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None
     if isinstance(source, config.DemoSource):
         return None
     if config.is_fetched(source):
-        return remote.obstacle(source, folder, downloads)
+        is_placed = _is_placed(source, folder)
+        return None if is_placed else unreachable(_remotes(source, downloads), downloads.parent)
     return None if folder.exists() else f"nobody has placed {PLACED[source.kind]} in {folder}"
 
 
+def _remotes(source: config.Source, downloads: Path) -> Sequence[Remote]:
+    files = FETCHED[source.kind].remotes(source).items()
+    return [Remote(f"{downloads.name}/{name}", urls) for name, urls in files]
+
+
+def _is_placed(source: config.Source, folder: Path) -> bool:
+    return all((folder / name).exists() for name in FETCHED[source.kind].placed(source))
+
+
 def read(source: config.Source, folder: Path) -> Tables:
-    """The cleaned tables of `source`, whose raw files lie in `folder`.
+    """The cleaned tables of `source`, read from the raw files in `folder`.
 
     Raises:
-        SourceError: a file is missing or cannot be used; the message names it, the line, and what to do.
+        SourceError: a file is missing or cannot be used; the message names the file, the line, and what to do.
     """
     if isinstance(source, config.AmazonSource):
         return amazon.read(folder, source.release, source.category)
@@ -61,5 +83,5 @@ def read(source: config.Source, folder: Path) -> Tables:
 
 
 def images(source: config.Source, folder: Path) -> Path:
-    """The folder that `image` of an item is relative to."""
+    """The folder that the column `image` of items is relative to."""
     return folder / ("posters" if source.kind == "movielens" else "images")

@@ -4,22 +4,24 @@ ml-1m/ratings.dat, ml-1m/movies.dat   as GroupLens ships them: fields between `:
 plots.csv                             movie_id, plot (UTF-8)
 posters/<movie_id>.jpg
 
-`unpack` makes the tables of the files that can be fetched; `candidates` says where the posters are.
+The tables can be made from two downloads, ml-1m.zip and metadata.pkl; posters are downloaded one by one.
 """
 
 import csv
 import pickle
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mmrec.config import MovieLensSource
 from mmrec.data.cleaning.rows import Rows, SourceError, read_csv, read_separated
 from mmrec.data.cleaning.tables import Tables, clean, unique_ids
 from mmrec.data.download.archives import extract
+from mmrec.data.download.pictures import fetch_pictures
+from mmrec.files import link
 
 RATINGS, PLOTS = "ml-1m.zip", "metadata.pkl"  # as they are fetched
 TABLES = ("ml-1m/ratings.dat", "ml-1m/movies.dat")
@@ -81,28 +83,37 @@ def _films(movies: Rows, plots: Rows) -> Rows:
     )
 
 
-# --- what is fetched ---------------------------------------------------------------------------------------------
+# --- downloads ---------------------------------------------------------------------------------------------------
 
 
-def unpack(downloads: Path, folder: Path) -> None:
-    """Write ml-1m/ and plots.csv to `folder`, from the two files that were fetched to `downloads`.
+def remotes(source: MovieLensSource) -> dict[str, tuple[str, ...]]:
+    """Downloaded files by name, each with its addresses in order of preference. Posters are not among them."""
+    return {RATINGS: source.ratings, PLOTS: source.plots}
+
+
+def placed(_: MovieLensSource) -> list[str]:
+    """The raw files and folders that a person may place instead."""
+    return [*TABLES, "plots.csv", "posters"]
+
+
+def assemble(source: MovieLensSource, downloads: Path, folder: Path) -> None:
+    """Make the raw files in `folder` from `downloads`, and fetch the posters.
 
     Raises:
-        SourceError: one of them is damaged, or does not hold what it should.
+        SourceError: a downloaded file is damaged or has other content.
     """
     extract(downloads / RATINGS, TABLES, folder)
     _write_plots(downloads / PLOTS, folder / "plots.csv")
-
-
-def candidates(folder: Path, mirrors: Sequence[str]) -> pd.DataFrame:
-    """Addresses of the posters: item_id, urls (list of str); a row for each film of the table in `folder`."""
     films = _movies(folder).frame["item_id"]
-    urls = [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in mirrors] for film in films]
-    return pd.DataFrame({"item_id": films, "urls": urls})
+    urls = [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in source.posters] for film in films]
+    candidates = pd.DataFrame({"item_id": films, "urls": urls})
+    posters = fetch_pictures(candidates, downloads, **asdict(source.pictures))
+    for film, image in posters.loc[posters["image"] != "", ["item_id", "image"]].itertuples(index=False):
+        link(downloads / "images" / image, folder / "posters" / f"{film}.jpg")
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, strings, lists and dicts need no name of any module; whatever else a pickle may build is refused."""
+    """Loads numbers, strings, lists and dicts; refuses everything that a pickle imports by name."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}")

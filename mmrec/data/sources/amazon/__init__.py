@@ -14,19 +14,22 @@ precursor used the first piece alone, where there is one.)
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 
+from mmrec.config import AmazonSource
 from mmrec.data.cleaning.rows import EXAMPLES, Rows, read_csv
 from mmrec.data.cleaning.tables import Tables, clean
+from mmrec.data.download.pictures import fetch_pictures
 from mmrec.data.sources.amazon import metadata, reviews
+from mmrec.files import link
 
-FILES = {  # by release: of reviews, of products
-    2014: ("reviews_{}_5.json.gz", "meta_{}.json.gz"),
-    2018: ("{}_5.json.gz", "meta_{}.json.gz"),
-    2023: ("{}.csv.gz", "meta_{}.jsonl.gz"),
+FILES = {  # by release: (folder on the provider's server, file name) of the reviews and of the products
+    2014: (("", "reviews_{}_5.json.gz"), ("", "meta_{}.json.gz")),
+    2018: (("categoryFilesSmall/", "{}_5.json.gz"), ("metaFiles2/", "meta_{}.json.gz")),
+    2023: (("benchmark/5core/rating_only/", "{}.csv.gz"), ("raw/meta_categories/", "meta_{}.jsonl.gz")),
 }
 
 
@@ -72,10 +75,35 @@ def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
     return found[found["urls"].str.len() > 0].reset_index(drop=True)
 
 
-def files(folder: Path, release: int, category: str) -> tuple[Path, Path]:
-    """That of the reviews, and that of the products."""
-    of_reviews, of_products = FILES[release]
-    return folder / of_reviews.format(category), folder / of_products.format(category)
+def files(folder: Path, release: int, category: str) -> list[Path]:
+    """The file of reviews and the file of products."""
+    return [folder / name.format(category) for _, name in FILES[release]]
+
+
+def remotes(source: AmazonSource) -> dict[str, tuple[str, ...]]:
+    """Downloaded files by name, each with its addresses in order of preference. Pictures are not among them."""
+    names = [(place, name.format(source.category)) for place, name in FILES[source.release]]
+    return {name: tuple(f"{mirror.rstrip('/')}/{place}{name}" for mirror in source.mirrors) for place, name in names}
+
+
+def placed(source: AmazonSource) -> list[str]:
+    """The raw files that a person may place instead."""
+    return list(remotes(source))
+
+
+def assemble(source: AmazonSource, downloads: Path, folder: Path) -> None:
+    """Link the raw files into `folder` from `downloads`, and fetch the pictures if the source asks for them.
+
+    Raises:
+        SourceError: a downloaded file cannot be read, or no picture can be fetched.
+    """
+    names = placed(source)
+    if source.pictures is not None:
+        urls = candidates(downloads, source.release, source.category)
+        pictures = fetch_pictures(urls, downloads, **asdict(source.pictures))
+        names += ["pictures.csv", *(f"images/{name}" for name in pictures["image"].unique() if name)]
+    for name in names:
+        link(downloads / name, folder / name)
 
 
 def _with_the_others(described: Rows, reviewed: Sequence[str]) -> Rows:

@@ -4,11 +4,13 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from shop_files import picture, write
 
+from mmrec.config import MovieLensSource
 from mmrec.data.sources import SourceError, movielens
-from mmrec.data.sources.movielens import candidates, read, unpack
+from mmrec.data.sources.movielens import read
 from mmrec.files import sha256
 
 MOVIES = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les: 1995::Drama\n3::Nobody saw this::Drama\n"
@@ -79,7 +81,7 @@ def test_films_and_plots_are_listed_once(films):
         read(films)
 
 
-# --- what is fetched ---------------------------------------------------------------------------------------------
+# --- downloads ---------------------------------------------------------------------------------------------------
 
 REAL = Path(__file__).parents[4] / "data" / "downloads" / "movielens_1m"
 METADATA = [
@@ -100,7 +102,25 @@ def downloads(tmp_path):
     return folder
 
 
-def test_tables_are_made_of_what_is_fetched(downloads, tmp_path):
+MIRRORS = ("https://a.example/x/", "https://b.example")
+
+
+@pytest.fixture
+def unpack(monkeypatch):
+    """Assembles the raw files without fetching posters; returns the candidates for posters."""
+
+    def run(downloads, folder):
+        asked = []
+        nothing = pd.DataFrame(columns=["item_id", "image"])
+        monkeypatch.setattr(movielens, "fetch_pictures", lambda table, *_, **__: asked.append(table) or nothing)
+        source = MovieLensSource(kind="movielens", ratings=MIRRORS, plots=MIRRORS, posters=MIRRORS)
+        movielens.assemble(source, downloads, folder)
+        return asked[0]
+
+    return run
+
+
+def test_tables_are_assembled_from_downloads(unpack, downloads, tmp_path):
     unpack(downloads, tmp_path / "raw")
     assert read_plots(tmp_path / "raw") == [
         ["1", "0114709", 'A doll, "threatened" – and jealous.'],
@@ -134,7 +154,7 @@ class Harmful:
         (pickle.dumps([((1, "no year", "tt"), {})]), "KeyError: 'Plot'"),
     ],
 )
-def test_a_pickle_that_is_not_the_plots_is_refused_and_runs_nothing(downloads, tmp_path, content, reason, capfd):
+def test_a_pickle_that_is_not_the_plots_runs_nothing(unpack, downloads, tmp_path, content, reason, capfd):
     write(downloads / "metadata.pkl", content)
     with pytest.raises(SourceError, match=rf"metadata\.pkl does not hold the plots \(.*({reason})"):
         unpack(downloads, tmp_path / "raw")
@@ -142,17 +162,16 @@ def test_a_pickle_that_is_not_the_plots_is_refused_and_runs_nothing(downloads, t
     assert not (tmp_path / "raw" / "plots.csv").exists()
 
 
-def test_half_a_character_does_not_stop_the_plots(downloads, tmp_path):
+def test_half_a_character_does_not_stop_the_plots(unpack, downloads, tmp_path):
     write(downloads / "metadata.pkl", pickle.dumps([((1, "", "x"), {"Plot": "a\ud800b"})]))
     unpack(downloads, tmp_path / "raw")
     assert read_plots(tmp_path / "raw") == [["1", "x", "a?b"]]
 
 
-def test_every_film_may_have_a_poster_at_each_mirror(downloads, tmp_path):
-    unpack(downloads, tmp_path / "raw")
-    found = candidates(tmp_path / "raw", ["https://a.example/x/", "https://b.example"])
-    assert found["item_id"].tolist() == ["1", "2", "3"]
-    assert found["urls"][1] == ["https://a.example/x/images/2.jpg", "https://b.example/images/2.jpg"]
+def test_every_film_may_have_a_poster_at_each_mirror(unpack, downloads, tmp_path):
+    candidates = unpack(downloads, tmp_path / "raw")
+    assert candidates["item_id"].tolist() == ["1", "2", "3"]
+    assert candidates["urls"][1] == ["https://a.example/x/images/2.jpg", "https://b.example/images/2.jpg"]
 
 
 @pytest.mark.skipif(not (REAL / "metadata.pkl").is_file(), reason="the plots are not in data/downloads/movielens_1m")

@@ -9,6 +9,7 @@ from mmrec import config
 from mmrec.__main__ import main
 from mmrec.data import sources
 
+LISTENS = "mmrec.data.download.files._listens"
 DEMO = config.DemoSource(
     kind="demo", seed=1, shoppers=5, items=20, mean_length=5.0, image=0.2, text=0.2, category=0.2, popularity=0.2,
     noise=0.2, missing=0.1, permute_items=False,
@@ -76,7 +77,7 @@ def test_the_command_ends_with_one_line(project, dataset, message):
 
 
 def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project, monkeypatch, capsys):
-    monkeypatch.setattr(sources.remote, "_listens", lambda host, port: host == "jmcauley.ucsd.edu" and port == 443)
+    monkeypatch.setattr(LISTENS, lambda host, port: host == "jmcauley.ucsd.edu" and port == 443)
     (project / "data" / "raw" / "hm").mkdir(parents=True)
     main(["available"])
     printed = capsys.readouterr()
@@ -98,7 +99,7 @@ def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project
 
 
 def test_without_a_network_what_was_placed_is_available(project, monkeypatch, capsys):
-    monkeypatch.setattr(sources.remote, "_listens", lambda host, port: False)
+    monkeypatch.setattr(LISTENS, lambda host, port: False)
     for name in ("Luxury_Beauty_5.json.gz", "meta_Luxury_Beauty.json.gz"):
         write(project / "data" / "downloads" / "luxury_beauty" / name, "")
         write(

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,16 +12,17 @@ import servers
 from PIL import Image
 from shop_files import write
 
+from mmrec import files as publishing
 from mmrec.config import AmazonSource, MovieLensSource, Pictures
+from mmrec.data.download import files as downloading
 from mmrec.data.download import web
-from mmrec.data.sources import SourceError, read, remote
-from mmrec.data.sources.remote import fetch, is_placed, obstacle, remotes
+from mmrec.data.sources import SourceError, _is_placed, _remotes, fetch, obstacle, read
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(web, "PAUSE", 0.001)
-    remote._listens.cache_clear()
+    downloading._listens.cache_clear()
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_pictures_are_fetched_only_where_they_are_wanted(shop, places):
 
 
 def test_where_linking_fails_files_are_copied(shop, places, monkeypatch):
-    monkeypatch.setattr(remote.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    monkeypatch.setattr(publishing.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
     fetch(shop[1], *places)
     name = "Soap_5.json.gz"
     assert (places[0] / name).read_bytes() == (places[1] / name).read_bytes()
@@ -121,9 +123,9 @@ def test_without_a_server_one_line_says_what_to_place_where(places):
 def test_what_a_person_placed_in_the_folder_itself_stays(shop, places):
     server, source = shop
     for name in ("Soap_5.json.gz", "meta_Soap.json.gz"):
-        assert not is_placed(source, places[0])
+        assert not _is_placed(source, places[0])
         write(places[0] / name, "placed")
-    assert is_placed(source, places[0])
+    assert _is_placed(source, places[0])
     fetch(source, *places)
     assert (places[0] / "Soap_5.json.gz").read_text() == "placed" and not server.requests
 
@@ -140,7 +142,7 @@ def test_each_release_has_its_own_paths_at_every_mirror(release, paths):
     source = AmazonSource(
         kind="amazon", release=release, category="Soap", mirrors=("https://a.example/x/", "https://b.example")
     )
-    found = remotes(source, "mine")
+    found = _remotes(source, Path("downloads/mine"))
     assert [file.path for file in found] == [f"mine/{path.rpartition('/')[2]}" for path in paths]
     assert [file.urls for file in found] == [
         (f"https://a.example/x/{path}", f"https://b.example/{path}") for path in paths
@@ -174,7 +176,7 @@ def test_films_are_downloaded_and_unpacked(places):
     assert tables.items["text"].tolist() == ["One. It begins.", "Two"]
     assert tables.items["image"].tolist() == [None, "8.jpg"]
     assert tables.quality["images"] == {"listed": 2, "usable": 1, "unusable": {"missing": 1}}
-    assert is_placed(source, places[0])
+    assert _is_placed(source, places[0])
 
 
 # --- can it be had? ----------------------------------------------------------------------------------------------
