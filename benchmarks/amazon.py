@@ -11,31 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
-
-import pyarrow as pa
-from pyarrow import json as arrow_json
 
 ROOT = Path(__file__).parents[1]
 CATEGORY = "Sports_and_Outdoors"
 
 
 def alone(folder: Path) -> int:
-    """Inflate, and parse the fields that `read` uses, a block of whole lines at a time; nothing is checked or kept."""
+    """Inflate and parse every line; nothing is checked or kept."""
     from mmrec.data.sources import amazon
+    from mmrec.data.sources.amazon.lines import json_record, numbered_lines
 
-    count = 0
-    types = (amazon.reviews.JSON, amazon.metadata.FIELDS[2018].of_words)
-    for path, schema in zip(amazon.files(folder, 2018, CATEGORY), types, strict=True):
-        options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        rest = b""
-        with pa.input_stream(str(path), compression="gzip", buffer_size=1 << 20) as file:
-            while piece := file.read(1 << 20):
-                end = piece.rfind(b"\n") + 1
-                block, rest = rest + piece[:end], piece[end:]
-                whole = arrow_json.ReadOptions(use_threads=False, block_size=len(block))
-                count += arrow_json.read_json(pa.BufferReader(block), whole, options).num_rows
-    return count
+    lines = chain(*(numbered_lines(path) for path in amazon.files(folder, 2018, CATEGORY)))
+    return sum(json_record(line) is not None for _, line in lines)
 
 
 def read(folder: Path) -> int:
@@ -48,7 +37,7 @@ def read(folder: Path) -> int:
 
 def generate(folder: Path, reviews: int, items: int) -> int:
     """Both files, where they are not there yet."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import amazon_files
 
     if not (folder / f"meta_{CATEGORY}.json.gz").exists():

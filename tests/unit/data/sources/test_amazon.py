@@ -13,7 +13,7 @@ from shop_files import picture, write
 from mmrec import config
 from mmrec.data import sources
 from mmrec.data.sources import SourceError, amazon
-from mmrec.data.sources.amazon import lines, metadata, read
+from mmrec.data.sources.amazon import lines, metadata, read, reviews
 
 PLACED = Path(__file__).parents[4] / "data" / "raw" / "beauty_2014"
 REVIEWS, META = "reviews_Beauty_5.json.gz", "meta_Beauty.json.gz"
@@ -148,7 +148,7 @@ def test_half_a_character_can_be_written(shop, tmp_path):
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )))  # fmt: skip
 def test_fields_of_any_kind_give_text(fields):
-    product = metadata._described(fields, metadata.FIELDS[2014], "Beauty")
+    product, _ = metadata._described(fields, metadata.FIELDS[2014], "Beauty")
     assert all(isinstance(value, str) for value in product[:3])
     assert product.title == " ".join(product.title.encode().decode().split())
     assert all(isinstance(name, str) and name for name in product.categories)
@@ -338,23 +338,14 @@ def test_dirt_does_not_change_what_is_clean(dirty, tmp_path):
     assert len(same) == len(clean.items) - 8 - 1 - 2 - 4  # all but those whose words are dirty or missing
 
 
-@pytest.mark.parametrize("longest", [1 << 13, 1 << 15, 1 << 18])
-def test_it_does_not_matter_how_much_is_read_at_a_time(dirty, monkeypatch, longest):
+@pytest.mark.parametrize("block", [1, 999, 4002])
+def test_it_does_not_matter_how_many_reviews_are_held_at_a_time(dirty, monkeypatch, block):
     whole = read(dirty[0], 2018, "Sports_and_Outdoors")
-    monkeypatch.setattr(lines, "LONGEST", longest)
+    monkeypatch.setattr(reviews, "BLOCK", block)
     pieces = read(dirty[0], 2018, "Sports_and_Outdoors")
     pd.testing.assert_frame_equal(whole.interactions, pieces.interactions)
     pd.testing.assert_frame_equal(whole.items, pieces.items)
     assert whole.quality == pieces.quality
-
-
-def test_lines_one_by_one_are_read_as_at_once(dirty, monkeypatch):
-    whole = read(dirty[0], 2018, "Sports_and_Outdoors")
-    monkeypatch.setattr(lines, "json_table", lambda block, schema: None)
-    single = read(dirty[0], 2018, "Sports_and_Outdoors")
-    pd.testing.assert_frame_equal(whole.interactions, single.interactions)
-    pd.testing.assert_frame_equal(whole.items, single.items)
-    assert whole.quality == single.quality
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------

@@ -8,21 +8,13 @@ from mmrec.data.sources.amazon import lines
 
 
 @given(st.lists(st.integers(0, 70)), st.booleans())
-def test_blocks_are_the_file_but_for_what_is_too_long(tmp_path_factory, lengths, is_ended):
-    """A line is at most 20 bytes long with its newline; a last one may lack that, and a file end with an empty one."""
+def test_numbered_lines_are_those_of_the_file_and_too_long_ones_are_empty(tmp_path_factory, lengths, is_ended):
+    """A line has at most 20 bytes with its newline. A last line may lack the newline, and a file may end with one."""
     path = tmp_path_factory.mktemp("lines") / "lines.gz"
     whole = [bytes([ord("a") + number % 26]) * length for number, length in enumerate(lengths)]
-    path.write_bytes(gzip.compress(b"\n".join(whole) + b"\n" * is_ended))
-    if not is_ended and whole[-1:] == [b""]:  # then the newline before it is the last
-        whole.pop()
+    content = b"\n".join(whole) + b"\n" * is_ended
+    path.write_bytes(gzip.compress(content))
     with mock.patch.object(lines, "LONGEST", 20):
-        blocks = list(lines.blocks(path))
-    longest = [20 if number == len(whole) - 1 and not is_ended and whole[-1] else 19 for number in range(len(whole))]
-    expected = [line if len(line) <= most else b"" for line, most in zip(whole, longest, strict=True)]
-    if is_ended and not lengths:
-        expected = [b""]
-    assert b"".join(block for _, block in blocks) == b"".join(line + b"\n" for line in expected)
-    number = 1
-    for first, block in blocks:
-        assert first == number and block.endswith(b"\n")
-        number += block.count(b"\n")
+        found = list(lines.numbered_lines(path))
+    expected = [b"" if len(line) > 20 else line.removesuffix(b"\n") for line in content.splitlines(keepends=True)]
+    assert found == list(enumerate(expected, start=1))
