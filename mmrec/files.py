@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are written whole or not at all."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Write to the path given, in the same folder; it takes the place of `path` when the block ends well."""
+    """Yield a temporary path in the same folder; it replaces `path` if the block raises nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
@@ -23,7 +23,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Write to the empty folder given; it takes the place of `folder`, as a whole, when the block ends well."""
+    """Yield an empty folder; it replaces `folder` as a whole if the block raises nothing."""
     partial, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -36,7 +36,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete what killed writers of files of that name left in `folder`; nobody may be writing them now."""
+    """Delete temporary files that killed writers left in `folder`. No writer may be active."""
     for path in folder.glob(f".{name}.*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -51,6 +51,6 @@ def link(source: Path, target: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hex."""
+    """SHA-256 of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

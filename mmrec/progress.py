@@ -1,7 +1,7 @@
-"""How far a long computation is, kept out of notebooks.
+"""Progress of long computations, kept out of notebooks.
 
-Whatever a cell prints stays in its notebook, which must come out the same every time; progress holds times, so it
-goes to the file that `MMREC_PROGRESS` names (the pipeline's runner shows it), else to stderr.
+Executed notebooks are the same in every run, and progress holds times. So it goes to the file that `MMREC_PROGRESS`
+names, which the pipeline's runner shows, else to stderr. tqdm redraws one line and has no hook for whole lines.
 """
 
 import os
@@ -22,7 +22,7 @@ def report(line: str) -> None:
 
 
 def megabytes(count: float) -> str:
-    """Of a number of bytes."""
+    """A number of bytes in MB."""
     return f"{count / 1e6:.1f} MB"
 
 
@@ -31,9 +31,9 @@ def _number(count: float) -> str:
 
 
 class Progress:
-    """Counts towards a total; reports at most every few seconds, and once at the end.
+    """Counts units towards a total; reports at most every few seconds, and once at the end.
 
-    `done` is what an earlier run left finished: it counts as done, but not towards the rate. `show` writes an amount.
+    `done` units were finished by an earlier run: they do not count towards the rate. `show` formats an amount.
     """
 
     def __init__(self, label: str, total: int, done: int = 0, show: Callable[[float], str] = _number) -> None:

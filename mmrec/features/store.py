@@ -1,4 +1,4 @@
-"""One modality's features on disk: a matrix by item index, who has a row, and where the numbers come from."""
+"""One modality's features on disk: a matrix by item index, a presence mask, and the encoder's identity."""
 
 import json
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def by_item(rows: Tensor, present: Tensor, meta: dict[str, Any]) -> Features:
 def save(path: Path, features: Features) -> None:
     """Write a safetensors file, whole or not at all. Equal features give equal bytes.
 
-    In memory features are float32; on disk they are float16 if `meta["stored"]` says so: half the size, three digits.
+    Features are float32 in memory. `meta["stored"] == "float16"` halves the file and keeps three digits.
 
     Raises:
         FeatureError: a value is too large for float16.
@@ -67,7 +67,7 @@ def save(path: Path, features: Features) -> None:
 
 
 def load(path: Path) -> Features:
-    """Read what `save` wrote, as float32.
+    """Read a file of `save`, as float32.
 
     Raises:
         FeatureError: no such file, or not a whole and consistent one.
@@ -88,21 +88,21 @@ def load(path: Path) -> Features:
 def standardise(features: Features) -> Tensor:
     """Columns as z-scores over the items that have the modality: (n_items + 1, d) float32.
 
-    A fixed transform of the catalogue: it looks at items alone, at no one's behaviour, so validation and test leave
-    no trace in it. Columns that are the same for every item become 0, as do padding and items that lack the modality.
+    The transform reads items alone, no interactions, so that validation and test cannot leak into it. Constant columns,
+    padding and items that lack the modality become 0.
     """
     scaled = torch.zeros_like(features.matrix)
     present = features.matrix[features.mask].double()  # sums of thousands of rows
     if len(present) == 0:
         return scaled
-    varies = present.amax(0) > present.amin(0)  # exact, where a standard deviation of equal values may be 1e-17
+    varies = present.amax(0) > present.amin(0)  # exact; the standard deviation of equal values may be 1e-17
     spread = torch.where(varies, present.std(0, correction=0), 1.0)
     scaled[features.mask] = torch.where(varies, (present - present.mean(0)) / spread, 0.0).float()
     return scaled
 
 
 def overview(encoded: dict[str, Features]) -> pd.DataFrame:
-    """What encoded what, for people: a row a modality, with how many items have it and why others do not."""
+    """A table for readers: each modality's encoder, its items, and the reasons for missing ones."""
     rows = {}
     for modality, features in encoded.items():
         identity, counts = features.meta["encoder"], features.meta["counts"]

@@ -1,4 +1,4 @@
-"""Words to vectors: any BERT, from the hub at a pinned revision, from an installed package, or from a folder.
+"""Texts to vectors: any BERT, from the hub at a pinned revision, from an installed package, or from a folder.
 
 B batch, T tokens, D feature.
 """
@@ -62,7 +62,7 @@ def pool(output, mask: Tensor, pooling: str) -> Tensor:
 def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
     """The encoder that params.yaml describes; `root` is where its relative paths begin.
 
-    Silences the progress bars and warnings of the libraries beneath, which would end up in notebooks.
+    Silences progress bars and warnings of the libraries, which would end up in notebooks.
 
     Raises:
         FeatureError: files are missing or cannot be fetched, or hold no weights for a layer that is used.
@@ -79,7 +79,7 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
         dtype=torch.float32,
         output_loading_info=True,
     )
-    if lacking := sorted(problems["missing_keys"]):  # they would be random numbers
+    if lacking := sorted(problems["missing_keys"]):  # they would be random
         raise FeatureError(f"{WEIGHTS} of {origin} lacks {lacking[0]} ({len(lacking)} such tensors)")
     return TextEncoder(
         identity={
@@ -108,7 +108,7 @@ def _be_quiet() -> None:
 
 
 def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
-    """Where the files lie, and what they are called wherever they lie."""
+    """The folder of the files, and the name of their origin."""
     if spec.name is not None:
         return _from_hub(spec.name, spec.revision), f"{spec.name} {spec.revision}"
     if spec.package is not None:
@@ -127,7 +127,7 @@ def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
 
 def _from_hub(name: str, revision: str) -> Path:
     try:
-        try:  # a revision never changes: what was fetched once needs no network
+        try:  # a revision never changes: a fetched one needs no network
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
             if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
                 return folder

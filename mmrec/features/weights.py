@@ -1,4 +1,4 @@
-"""Files of trained weights: is it the right one, and what is inside."""
+"""Files of trained weights: verify and load."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from mmrec.files import sha256
 
 
 def verify(path: Path, expected: str | None) -> str:
-    """A file's SHA-256, before anything is read from it.
+    """The file's SHA-256.
 
     Raises:
-        FeatureError: it is not the expected one.
+        FeatureError: it differs from `expected`.
     """
     found = sha256(path)
     if expected is not None and found != expected:
@@ -23,7 +23,7 @@ def verify(path: Path, expected: str | None) -> str:
 
 
 def load(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, from .safetensors or from a .pth that holds tensors and nothing else.
+    """Tensors by name, on the CPU, from .safetensors or from a .pth with tensors only.
 
     Raises:
         FeatureError: the file is neither.

@@ -1,4 +1,4 @@
-"""Pictures decoded as a viewer shows them, and made small."""
+"""Pictures decoded as a viewer shows them, and thumbnails of them."""
 
 import io
 import os
@@ -9,15 +9,15 @@ from PIL import Image, ImageOps
 
 from mmrec.data.cleaning.image_files import FORMATS, MAX_PIXELS
 
-SHORT = 224  # pixels: what the encoders see of either side
-LONG = 4 * SHORT  # of a long picture no more is kept
+SHORT = 224  # pixels, the side of an encoder's input
+LONG = 4 * SHORT  # pixels, the longest side of a thumbnail
 QUALITY = 90
 PAGE = re.compile(rb"<(!doctype html|html|head|body)", re.IGNORECASE)
-MAX_SCANS = 100  # of a JPEG: each is a pass over the whole picture and may take a few bytes only
+MAX_SCANS = 100  # of a JPEG: a few bytes may ask for a pass over the whole picture
 
 
 class NoPicture(Exception):
-    """These bytes cannot be used; the message is the reason."""
+    """The bytes are no usable picture; the message is the reason."""
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -35,14 +35,14 @@ def _upright(picture: Image.Image) -> Image.Image:
     picture.load()
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # a broken EXIF block raises anything, and says nothing about the pixels
+    except Exception:  # a broken EXIF block raises anything; the pixels are fine
         return picture
 
 
 def thumbnail(content: bytes) -> bytes:
-    """A JPEG without metadata whose short side is 224 pixels, or as large as the picture if that is smaller.
+    """A JPEG without metadata, its short side 224 pixels, or the picture's own size if smaller.
 
-    Equal contents give equal bytes. Most of the work releases the interpreter's lock.
+    Equal contents give equal bytes. Most of the work runs without the interpreter's lock.
 
     Raises:
         NoPicture: "a web page", "not an image", "too large" or "truncated".
@@ -51,9 +51,9 @@ def thumbnail(content: bytes) -> bytes:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise NoPicture("too large") from None
-    except Exception:  # noqa: BLE001  a parser fed with arbitrary bytes can raise anything: this is no picture
+    except Exception:  # noqa: BLE001  the parser raises anything on arbitrary bytes
         raise NoPicture("a web page" if PAGE.search(content[:1024]) else "not an image") from None
-    scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # a JPEG has this marker in no data
+    scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # this marker never occurs inside data
     if picture.width * picture.height > MAX_PIXELS or scans > MAX_SCANS:
         raise NoPicture("too large")
     try:
@@ -71,7 +71,7 @@ def _shrunk(picture: Image.Image) -> Image.Image:
 
 def _encoded(picture: Image.Image) -> bytes:
     picture.info = {}  # a comment would be copied
-    with open(os.memfd_create("thumbnail"), "w+b") as file:  # PIL encodes without the lock where there is a descriptor
+    with open(os.memfd_create("thumbnail"), "w+b") as file:  # with a file descriptor PIL encodes without the lock
         picture.save(file, "JPEG", quality=QUALITY)
         file.seek(0)
         return file.read()

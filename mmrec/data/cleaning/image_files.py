@@ -1,4 +1,4 @@
-"""Can a picture be used? Answered from its path and header; decoding happens once, where features are made."""
+"""Check pictures by path and header. Decoding happens once, when features are computed."""
 
 import os
 import posixpath
@@ -15,7 +15,7 @@ MAX_PIXELS = 50_000_000
 def normalise(name: str) -> str | None:
     """A path relative to the images folder, with forward slashes and without dots; None if it leaves that folder.
 
-    Only the path is judged. A symbolic link inside the folder is its owner's, and may lead to a shared store.
+    Only the path is checked. A symbolic link inside the folder may lead to a shared store.
     """
     path = posixpath.normpath(name.replace("\\", "/"))
     leaves = path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).drive
@@ -23,11 +23,11 @@ def normalise(name: str) -> str | None:
 
 
 def problem(folder: Path, name: str) -> str | None:
-    """Why the picture `folder/name` cannot be used: a reason to count, or None if it can."""
+    """The reason why the picture `folder/name` is unusable; None if it is usable."""
     path = normalise(name)
     if path is None:
         return "outside folder"
-    if not os.path.isfile(folder / path):  # unlike Path.is_file, it takes any name, however long or strange
+    if not os.path.isfile(folder / path):  # Path.is_file raises on names that are too long
         return "missing"
     try:
         with warnings.catch_warnings():
@@ -38,11 +38,11 @@ def problem(folder: Path, name: str) -> str | None:
         return "too large"
     except PermissionError:
         return "not readable"
-    except Exception:  # noqa: BLE001  a parser fed with arbitrary bytes can raise anything: this is no picture
+    except Exception:  # noqa: BLE001  the parser raises anything on arbitrary bytes
         return "not an image"
     return "too large" if pixels > MAX_PIXELS else None
 
 
 def problems(folder: Path, names: pd.Series) -> pd.Series:
-    """`problem` of every name that is not empty (str), None elsewhere (object dtype, same index)."""
+    """`problem` of every non-empty name (str), None for empty ones (object dtype, same index)."""
     return names.map({name: problem(folder, name) for name in names.unique() if name}).astype(object)

@@ -1,4 +1,4 @@
-"""data/interim/<dataset>: the tables of a source on disk, which later stages read without knowing the source."""
+"""data/interim/<dataset>: the tables of a data set on disk, in one form for all sources."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ ITEMS = pa.schema(
 
 
 def write(tables: Tables, folder: Path) -> None:
-    """interactions.parquet, items.parquet, quality.json."""
+    """Write interactions.parquet, items.parquet and quality.json."""
     with atomic(folder / "interactions.parquet") as path:
         tables.interactions.to_parquet(path, index=False)
     with atomic(folder / "items.parquet") as path:
@@ -34,14 +34,14 @@ def read_items(folder: Path, item_ids: list[str]) -> pd.DataFrame:
     """Items in the order of `item_ids`, joined by id: row i is item number i + 1.
 
     Raises:
-        KeyError: an id that the table does not have.
+        KeyError: the table lacks an id.
     """
     items = pd.read_parquet(folder / "items.parquet").set_index("item_id")
     return items.loc[item_ids].reset_index()
 
 
 def quality_table(quality: dict) -> pd.DataFrame:
-    """What was read, kept, and left out for which reason, with the first places where that happened."""
+    """Counts of rows read, kept and left out by reason, with the first two places of each."""
     rows = []
     for table in ("interactions", "items"):
         counts = quality[table]

@@ -1,4 +1,7 @@
-"""Text files read as rows of strings that know their line, and an account of every row that is left out."""
+"""Text files as rows of strings with their line numbers, and an account of every row that is left out.
+
+Own line numbers: those of pyarrow count rows, which differ from lines below a quoted newline.
+"""
 
 import codecs
 import csv
@@ -14,20 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow
 
-EXAMPLES = 5  # locations kept of each reason
+EXAMPLES = 5  # places shown for each reason
 BLOCK = 1 << 24  # bytes parsed at a time; also the longest row
 
 
 class SourceError(ValueError):
-    """A data set's files cannot be used; the message is one line that names the file and what to do."""
+    """A file of a data set cannot be used. The message is one line: the file and the remedy."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one file that are still in use, and where the others went.
+    """The kept rows of one file, and the lines of the rows that were left out.
 
-    `frame` holds string columns and `line` (int64), the line of the file that a row begins at. `dropped` maps a reason
-    to the lines left out for it. What was read is always the sum of both.
+    `frame` has string columns and `line` (int64), the line where a row begins. `dropped` maps a reason to the lines
+    left out for it. Every row that was read is in one of the two.
     """
 
     file: str
@@ -48,17 +51,17 @@ class Rows:
         return {"read": len(self.frame) + sum(dropped.values()), "kept": len(self.frame), "dropped": dropped}
 
     def examples(self) -> dict[str, list[str]]:
-        """The first few places of each reason, as `file:line`."""
+        """The first five places of each reason, as `file:line`."""
         return {reason: self.locate(np.sort(lines)[:EXAMPLES]) for reason, lines in self.dropped.items()}
 
     def locate(self, lines: Sequence[int] | np.ndarray) -> list[str]:
         return [f"{self.file}:{line}" for line in lines]
 
     def require(self) -> "Rows":
-        """Itself, unless no row is left.
+        """These rows, if there is any.
 
         Raises:
-            SourceError: naming the reasons and a place of each.
+            SourceError: no row is left; the message gives each reason with a place.
         """
         if len(self.frame):
             return self
@@ -69,8 +72,8 @@ class Rows:
 def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Rows:
     """Columns of a comma-separated UTF-8 file with a header (RFC 4180; a byte order mark is allowed).
 
-    Other columns are ignored; an optional one that is absent is filled with "". A line with another number of fields
-    than the header is left out as "malformed line".
+    Other columns are ignored. An absent optional column is filled with "". A row whose number of fields differs from
+    the header's is left out as "malformed line".
 
     Raises:
         SourceError: no such file or column, no rows, not UTF-8, or a quote that is never closed.
@@ -97,7 +100,7 @@ def read_separated(path: Path, columns: Sequence[str], separator: str) -> Rows:
         SourceError: no such file, or no rows.
     """
     must_exist(path)
-    one_byte = "\x1f"  # the parser wants one byte; this one means "unit separator" and occurs in no text
+    one_byte = "\x1f"  # the parser takes one byte only; the "unit separator" occurs in no text
     text = path.read_bytes().decode("latin-1").replace(separator, one_byte)
     options = arrow.ParseOptions(delimiter=one_byte, quote_char=False)
     return _parse(path, io.BytesIO(text.encode()), list(columns), options, header=False)
@@ -109,7 +112,7 @@ def must_exist(path: Path) -> None:
 
 
 def _must_be_utf8(path: Path) -> None:
-    # Beforehand and for the whole file: the parser looks only at the columns it converts.
+    # The parser would check only the columns that it converts.
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = 1
     try:
@@ -142,7 +145,7 @@ def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arr
         return "skip"
 
     options.invalid_row_handler = skip
-    options.ignore_empty_lines = False  # else the lines after one would be numbered wrongly
+    options.ignore_empty_lines = False  # skipped lines would shift the numbers of later ones
     read = arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=None if header else columns)
     convert = arrow.ConvertOptions(
         include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
@@ -164,7 +167,7 @@ def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arr
 
 
 def _layout(table: pa.Table, bad: list[arrow.InvalidRow], first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of every row in the file: is it malformed, and how many newlines do its quoted fields hold?"""
+    """For every row of the file: is it malformed, and the number of newlines in its quoted fields."""
     is_bad = np.zeros(table.num_rows + len(bad), dtype=bool)
     is_bad[[row.number - first for row in bad]] = True
     newlines = np.zeros(len(is_bad), dtype=np.int64)
@@ -174,12 +177,12 @@ def _layout(table: pa.Table, bad: list[arrow.InvalidRow], first: int) -> tuple[n
 
 
 def _quote_is_closed(path: Path, last: int) -> None:
-    # The parser takes the end of the file for a missing quote, so that the last row would swallow all below it.
+    # At the end of the file the parser closes an open quote, so that the last row swallows all rows below it.
     with path.open(encoding="utf-8", newline="") as file:
         try:
             list(csv.reader(itertools.islice(file, int(last) - 1, None), strict=True))
         except csv.Error as error:
-            if "expected after" not in str(error):  # that one is a stray quote inside the row, which harms nothing
+            if "expected after" not in str(error):  # a stray quote inside the row is harmless
                 raise SourceError(f"{path.name}:{last}: a quote is opened in this row and never closed") from None
 
 

@@ -1,4 +1,4 @@
-"""The tables that every source is turned into, and the cleaning that all of them share."""
+"""`Tables`, the form of every data set, and the cleaning that all sources share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from mmrec.data.cleaning.image_files import normalise, problems
 from mmrec.data.cleaning.rows import EXAMPLES, Rows, SourceError
 
-LAST_SECOND = 253_402_300_799  # end of the year 9999; beyond it are milliseconds taken for seconds
+LAST_SECOND = 253_402_300_799  # end of the year 9999; a larger number is in milliseconds
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Tables:
         item at most once, and every item is in `items`.
     items: item_id, title, text (str, "" if none), categories (list of str, [] if none), image (str: path below
         `images` with forward slashes; None if there is no usable picture); one row an item, in source order.
-    quality: what was read, kept and left out, by reason (plain dicts of int), and `examples` of the places.
+    quality: counts of rows read, kept and left out by reason (plain dicts of int), and `examples` of their places.
     """
 
     interactions: pd.DataFrame
@@ -32,7 +32,7 @@ class Tables:
 
 
 def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
-    """Raw rows to `Tables`, every row that is left out counted under one reason, the first that applies.
+    """Raw rows to `Tables`. A row that is left out counts under the first reason that applies.
 
     Args:
         interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise;
@@ -71,7 +71,7 @@ def _clean_items(rows: Rows) -> Rows:
 
 
 def unique_ids(rows: Rows, column: str) -> None:
-    """Raises SourceError where an id stands twice, naming both places."""
+    """Raise SourceError if an id occurs twice; the message names both places."""
     again = rows.frame[column].duplicated(keep="first")
     if again.any():
         name = rows.frame.loc[again, column].iloc[0]
@@ -80,7 +80,7 @@ def unique_ids(rows: Rows, column: str) -> None:
 
 
 def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
-    """Keeps a user's first interaction with an item: in time, and among equal times in the file."""
+    """Keep a user's first interaction with an item, by time, then by position in the file."""
     frame = rows.frame
     frame = frame.assign(
         user_id=_stripped(frame["user_id"]),
@@ -96,14 +96,14 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
 
 
 def _stripped(text: pd.Series) -> pd.Series:
-    """Without blanks around it; the same column where there are none, for there may be gigabytes of it."""
+    """The column without blanks around its values. A clean column is returned as it is: copying costs gigabytes."""
     pieces = pa.table({"text": text})["text"].chunks
     return text if all(pc.utf8_trim_whitespace(piece).equals(piece) for piece in pieces) else text.str.strip()
 
 
 def _repeats(interactions: pd.DataFrame) -> np.ndarray:
-    """Which rows are not a user's first interaction with an item."""
-    # As numbers: to look for pairs of texts takes several times the memory.
+    """Mark the rows that are not a user's first interaction with an item, (rows,) bool."""
+    # Pairs of numbers take a fraction of the memory of pairs of strings.
     pairs, _ = pd.factorize(interactions["user_id"])
     items, item_ids = pd.factorize(interactions["item_id"])
     pairs *= len(item_ids)
@@ -117,9 +117,9 @@ def _repeats(interactions: pd.DataFrame) -> np.ndarray:
 
 
 def seconds(text: pd.Series) -> pd.Series:
-    """Unix seconds or ISO 8601 text to int64 seconds since 1970 UTC; 0 for what is neither, or not after 1970.
+    """Unix seconds or ISO 8601 text to int64 seconds since 1970 UTC; 0 for any other text and for times before.
 
-    Only digits (with or without a fraction, which is cut off) are unix seconds; a date has dashes.
+    Unix seconds are digits, with or without a fraction, which is cut off. A date has dashes.
     """
     text = text.str.strip()
     is_number = text.str.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?").astype(bool)
@@ -132,7 +132,7 @@ def seconds(text: pd.Series) -> pd.Series:
 
 
 def _check_images(items: Rows, folder: Path) -> tuple[pd.DataFrame, dict, dict]:
-    """Items with `image` None where the picture cannot be used, the account of that, and examples."""
+    """Items with `image` None where the picture is unusable, the counts by reason, and examples."""
     names = items.frame["image"]
     reasons = problems(folder, names)
     usable = (names != "") & reasons.isna()

@@ -1,4 +1,4 @@
-"""Files out of a zip that somebody else made: those that are wanted, and no more bytes than expected."""
+"""Named members of a zip file, up to a size limit. `ZipFile.extract` has no such limit."""
 
 import shutil
 import zipfile
@@ -11,10 +11,10 @@ LARGEST = 1 << 28  # bytes of an unpacked file
 
 
 def extract(archive: Path, names: Sequence[str], folder: Path) -> None:
-    """Write the named members of a zip file below `folder`; nothing else of it is looked at.
+    """Write the named members of a zip file below `folder`; other members are ignored.
 
     Raises:
-        SourceError: no such file, no zip file, a damaged one, or one in which a member is missing or insanely large.
+        SourceError: the file is missing, damaged or no zip file; or a member is missing or larger than `LARGEST`.
     """
     must_exist(archive)
     try:
@@ -23,10 +23,10 @@ def extract(archive: Path, names: Sequence[str], folder: Path) -> None:
                 if (size := file.getinfo(name).file_size) > LARGEST:
                     raise ValueError(f"{name} has {size} bytes, at most {LARGEST} are expected")
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                # A symbolic link becomes a file that holds its target's name, and no more bytes are read than `size`.
+                # A symbolic link becomes a file with its target's name. At most `size` bytes are read.
                 with file.open(name) as packed, (folder / name).open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
-    except Exception as error:  # of a damaged archive zipfile raises nearly anything
+    except Exception as error:  # zipfile raises nearly anything on a damaged archive
         reason = " ".join(str(error).split()).strip("\"'") or type(error).__name__
         raise SourceError(
             f"{archive.name} is not the archive that it should be ({reason}): delete it in {archive.parent} and fetch "

@@ -1,8 +1,7 @@
-"""Whole files from the providers' servers: resumed, verified, and the same for everybody.
+"""Downloads of whole files: resumed by Range, verified by checksum. (Own code: no HTTP client here resumes safely.)
 
-A file on its way lies beside its place as `.<name>.part`, with what the server said of it in `.<name>.part.json`. It is
-continued only where the server confirms that it still has that very file (If-Range): two versions are never glued
-together.
+A partial file is `.<name>.part`; `.<name>.part.json` beside it holds its address, validator and size. A download
+resumes only if the server confirms that the file is unchanged (If-Range), so that two versions are never joined.
 """
 
 import asyncio
@@ -39,13 +38,13 @@ class Remote:
 
 
 def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
-    """Fetch those of `files` that `folder` lacks; those already there, fetched or placed by hand, are verified.
+    """Fetch the `files` that `folder` lacks; verify those that are there, fetched or placed by hand.
 
-    `checksums` is a JSON file, path -> {"sha256": .., "size": ..}: the first fetch of a file records what came, later
-    ones are held to it. May be killed at any moment and called again: what is on the disk is not fetched again.
+    `checksums` is a JSON file, path -> {"sha256": .., "size": ..}. The first fetch of a file records its checksum, and
+    later fetches must match it. A killed download resumes at the next call.
 
     Raises:
-        SourceError: a file cannot be fetched, or is not the one that was recorded; the message says what to do.
+        SourceError: a file cannot be fetched or does not match its checksum; the message says what to do.
     """
     for file in files:
         if normalise(file.path) != file.path or file.path == ".":
@@ -84,7 +83,7 @@ def _listens(host: str, port: int) -> bool:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a file from another."""
+    """Checksum and size of a file."""
 
     sha256: str  # in hex
     size: int  # bytes
@@ -98,7 +97,7 @@ class Fingerprint:
 
 
 class Checksums:
-    """The committed record of what each file is to be."""
+    """The committed checksums, by path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -111,7 +110,7 @@ class Checksums:
             raise SourceError(f'{path} does not hold {{"file": {{"sha256": "..", "size": ..}}, ..}}') from None
 
     def problem(self, name: str, found: Fingerprint) -> str | None:
-        """Why what was found is not `name`. None if it is, or if nothing was known of it; then it is recorded."""
+        """The difference between `found` and the record; None if there is none. An unknown file is recorded."""
         expected = self.known.get(name)
         if expected is None:
             self.known[name] = found
@@ -124,7 +123,7 @@ class Checksums:
 
 
 async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums) -> list[str]:
-    """What went wrong, a line for each file."""
+    """The errors, one line a file."""
     async with web.session(TIMEOUT, per_host=CONNECTIONS, decode=False) as client:
         results = await asyncio.gather(*(_one(client, file, folder, checksums) for file in files))
     return [problem for problem in results if problem]
@@ -151,8 +150,8 @@ async def _one(client: aiohttp.ClientSession, file: Remote, folder: Path, checks
 
 
 async def _from(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> None:
-    """Fetch, verify and put in place. Tries are counted anew whenever something came."""
-    if part.url != url:  # another mirror's
+    """Fetch, verify and put in place. Any progress resets the number of tries."""
+    if part.url != url:  # begun at another mirror
         part.remove()
     while not await web.retrying()(_continue, client, url, name, part, checksums):
         await asyncio.sleep(web.PAUSE)
@@ -164,7 +163,7 @@ async def _from(client: aiohttp.ClientSession, url: str, name: str, part: "Part"
 
 
 async def _continue(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> bool:
-    """True when the part is the whole; False when the connection broke, but something had come."""
+    """True when the file is whole; False when the connection broke after some progress."""
     before = part.held
     try:
         if not part.is_whole:
@@ -188,18 +187,18 @@ async def _receive(client: aiohttp.ClientSession, url: str, name: str, part: "Pa
         with part.path.open("ab") as file:
             async for chunk in response.content.iter_chunked(web.CHUNK):
                 file.write(chunk)
-                file.flush()  # a killed process loses nothing that it has written
+                file.flush()  # a killed process keeps every written byte
                 progress.advance(len(chunk))
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """By which the server knows this very content again."""
+    """The header value that identifies this content: a strong ETag, else Last-Modified."""
     tag = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified")
 
 
 def _announced(response: aiohttp.ClientResponse, name: str, checksums: Checksums) -> int:
-    """Its size in bytes, which must be that of the file wanted."""
+    """The size in bytes that the server announces; it must match the record."""
     size, known = response.content_length, checksums.known.get(name)
     if response.content_type == "text/html" and not name.endswith((".html", ".htm")):
         raise web.Unanswered("a web page instead of the file")
@@ -213,14 +212,14 @@ def _announced(response: aiohttp.ClientResponse, name: str, checksums: Checksums
 
 
 class Part:
-    """A file on its way to `target`, and what its server said of it."""
+    """The partial download of `target`, with its address, validator and size."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.path = target.with_name(f".{target.name}.part")
         self.note = target.with_name(f".{target.name}.part.json")
         self.url = self.validator = self.size = None
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # then it is begun anew
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # a damaged note: start anew
             said = json.loads(self.note.read_text())
             self.url, self.validator, self.size = said["url"], said["validator"], said["size"]
 
@@ -237,21 +236,21 @@ class Part:
         return self.held == self.size
 
     def rest(self) -> dict[str, str]:
-        """Request headers that ask for what is lacking, provided that the file is still the same."""
+        """Request headers for the missing bytes, on condition that the file is unchanged."""
         if not (self.held and self.validator):
             return {}
         return {"Range": f"bytes={self.held}-", "If-Range": self.validator}
 
     def begin(self, url: str, validator: str | None, size: int) -> None:
-        """Throw away what is held, for another content comes."""
+        """Start a new content: discard the bytes held so far."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")  # before the note, so that never is a note beside bytes of another content
+        self.path.write_bytes(b"")  # before the note: no note may lie beside another content's bytes
         self.url, self.validator, self.size = url, validator, size
         with atomic(self.note) as path:
             path.write_text(json.dumps({"url": url, "validator": validator, "size": size}))
 
     def must_continue_with(self, headers: Mapping[str, str]) -> None:
-        """Nothing if what the server sends begins where this ends, and is of the same content."""
+        """Check that the response continues these bytes of the same content; else raise NoSuchRange."""
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
         if (
             match is None
@@ -266,6 +265,6 @@ class Part:
         self.url = self.validator = self.size = None
 
     def finish(self) -> None:
-        """It is whole: put it in its place."""
+        """Move the whole file to its place."""
         os.replace(self.path, self.target)
         self.note.unlink()

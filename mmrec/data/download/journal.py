@@ -1,4 +1,4 @@
-"""What became of each address: an append-only file that is usable wherever its writer was killed."""
+"""The outcome of each address, in an append-only file that survives a killed writer."""
 
 import fcntl
 import json
@@ -11,17 +11,17 @@ from mmrec.data.cleaning.rows import SourceError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an address gave."""
+    """The result of asking one address."""
 
-    image: str = ""  # path of the picture below images/; empty: none
-    reason: str = ""  # why there is none
+    image: str = ""  # path of the picture below images/; "" for none
+    reason: str = ""  # why there is no picture
 
 
 class Journal:
     """One JSON line an address. One process at a time holds it; use it as a context manager.
 
     Raises:
-        SourceError: another process holds it, or a line is not one of its own.
+        SourceError: another process holds the file, or a line is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class Journal:
         self._file.seek(0)
         content = self._file.read()
         whole = content.rfind(b"\n") + 1
-        os.ftruncate(self._file.fileno(), whole)  # a line that was cut off would spoil the next one
+        os.ftruncate(self._file.fileno(), whole)  # a half-written line would spoil the next one
         outcomes = {}
         for number, line in enumerate(content[:whole].splitlines(), start=1):
             try:
@@ -54,7 +54,7 @@ class Journal:
         return outcomes
 
     def write(self, url: str, outcome: Outcome) -> None:
-        """For good: this address will not be asked again."""
+        """Record a final outcome: later runs do not ask this address again."""
         self._file.write(json.dumps({"url": url, **asdict(outcome)}).encode() + b"\n")
         self._file.flush()
 

@@ -1,4 +1,4 @@
-"""Product pictures from the addresses that a data set lists: fetched side by side, made small, each stored once."""
+"""Product pictures: fetched concurrently, stored as thumbnails, each once."""
 
 import asyncio
 import hashlib
@@ -20,9 +20,9 @@ from mmrec.data.download.journal import Journal, Outcome
 from mmrec.files import atomic, remove_leftovers
 from mmrec.progress import Progress, report
 
-MAX_BYTES = 20_000_000  # of a picture
-WAITING = 4  # pictures on their way, or waiting to be decoded, for each connection
-HOST_IS_GONE = 50  # addresses in a row that failed for passing reasons, each asked several times
+MAX_BYTES = 20_000_000  # bytes of a picture
+WAITING = 4  # pictures in flight or waiting to be decoded, per connection
+HOST_IS_GONE = 50  # consecutive addresses that failed for temporary reasons, after all tries
 
 
 def fetch_pictures(
@@ -33,22 +33,22 @@ def fetch_pictures(
     deadline: float = 30.0,
     trusted: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The first usable picture of each item, made small, in folder/images/<2 hex>/<sha256 of the file>.jpg.
+    """Fetch the first usable picture of each item to folder/images/<2 hex>/<sha256 of the thumbnail>.jpg.
 
-    `candidates` has item_id (str) and urls (list of str, the best first). At most `per_host` connections to a host are
-    open at a time, and a request may take `deadline` seconds. Only public addresses are connected to, and those in
-    `trusted` (as "127.0.0.1:8000").
+    `candidates` has item_id (str) and urls (list of str, best first). At most `per_host` connections to a host are open
+    at a time, and a request may take `deadline` seconds. Connections go to public addresses and to those in `trusted`
+    (as "127.0.0.1:8000") only.
 
-    Returns item_id, image (path below images/, or empty), reason (why there is none: that of the best address), one row
-    a candidate, in their order; also written to folder/pictures.csv.
+    Returns item_id, image (path below images/, or empty) and reason (of the best address, if there is no picture), one
+    row a candidate in the same order. folder/pictures.csv holds the same table.
 
-    May be killed at any moment and called again, with other candidates too: an address that gave a picture, or never
-    will (not found, no picture, ...), is in folder/pictures.jsonl and not asked again. One that failed for a passing
-    reason (timeout, server error, no connection, ...) is asked a few times now, and again in the next call.
+    A killed run resumes at the next call, also with other candidates. Final outcomes (a picture, not found, ...) are
+    kept in folder/pictures.jsonl and not asked again. Temporary failures (timeout, server error, no connection, ...) are
+    retried a few times now, and again in the next call.
 
     Raises:
-        SourceError: not one picture could be fetched, for passing reasons; the folder cannot be written to; or another
-            process is at it.
+        SourceError: all addresses failed for temporary reasons, the folder cannot be written to, or another process
+            fetches into it.
     """
     try:
         with Journal(folder / "pictures.jsonl") as journal, warnings.catch_warnings():
@@ -77,7 +77,7 @@ def _table(candidates: pd.DataFrame, outcomes: Mapping[str, Outcome], target: Pa
 
 
 def _best(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> Outcome | None:
-    """Of an item: the first picture, else the first reason; None while an address before that is open."""
+    """An item's first picture, else its first reason; None while an earlier address is undecided."""
     for url in urls:
         if url not in outcomes:
             return None
@@ -118,7 +118,7 @@ def _tell(fetch: "Fetch") -> None:
 
 
 class Fetch:
-    """One run: who is asked, who was, and what came of it."""
+    """One run: the addresses asked so far, and their outcomes."""
 
     def __init__(
         self, client: aiohttp.ClientSession, decoders: Executor, images: Path, journal: Journal, per_host: int
@@ -132,10 +132,10 @@ class Fetch:
         self.passing: dict[str, Outcome] = {}
         self._asked: dict[str, asyncio.Task[Outcome]] = {}
         self._connections = defaultdict(lambda: asyncio.Semaphore(per_host))  # by host
-        self._failures: Counter[str] = Counter()  # by host: addresses in a row
+        self._failures: Counter[str] = Counter()  # by host: consecutive addresses
 
     async def work(self, waiting: Iterator[Sequence[str]], progress: Progress) -> None:
-        """Take items until none is left; of each, ask the addresses until one gives a picture."""
+        """Take items until none is left. Ask an item's addresses until one gives a picture."""
         for urls in waiting:
             for url in urls:
                 if (await self._outcome(url)).image:
@@ -165,7 +165,7 @@ class Fetch:
         return outcome
 
     async def _patiently(self, url: str, host: str) -> bytes:
-        """Its content, asked for a few times if need be, but not from a host that fails again and again."""
+        """The content at `url`, with retries, unless the host has failed too often."""
         if self._failures[host] >= HOST_IS_GONE:
             raise web.Passing("host is gone")
         try:
@@ -189,7 +189,7 @@ class Fetch:
 
 
 def _store(images: Path, content: bytes) -> str:
-    """Where the small picture made of `content` lies below `images`."""
+    """Store the thumbnail of `content`; returns its path below `images`."""
     jpeg = thumbnail(content)
     digest = hashlib.sha256(jpeg).hexdigest()
     image = f"{digest[:2]}/{digest}.jpg"

@@ -1,4 +1,7 @@
-"""Requests to other people's servers: http(s) only, bounded in number and in time, every failure with a name."""
+"""HTTP(S) requests, bounded in number and in time, with a named reason for every failure.
+
+aiohttp-retry repeats requests alone; tenacity also repeats a body that breaks off.
+"""
 
 import ipaddress
 import random
@@ -12,8 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import tenacity
 
-TRIES = 4  # of a request that fails for a passing reason
-PAUSE = 1.0  # seconds before the second try; doubles, plus as much again by chance, so that clients spread out
+TRIES = 4  # of a request that fails for a temporary reason
+PAUSE = 1.0  # seconds before the second try; doubles, plus up to as much again at random, so that clients spread out
 LONGEST_PAUSE = 60.0  # seconds; also if a server asks for more
 REDIRECTS = 5
 CHUNK = 1 << 16  # bytes read at a time
@@ -22,11 +25,11 @@ AGENT = "mmrec (research; reads each address once)"
 
 
 class Unanswered(Exception):
-    """What was asked for did not come; the message is the reason, in a few words. Asking again would not help."""
+    """A permanent failure; the message is the reason in a few words."""
 
 
 class Passing(Unanswered):
-    """The same, but it may help to ask again, after `pause` seconds if the server said so."""
+    """A temporary failure: a retry may help, after `pause` seconds if the server asks for them."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -34,20 +37,20 @@ class Passing(Unanswered):
 
 
 class NoSuchRange(Passing):
-    """The server does not have, or does not send, the bytes that were asked for."""
+    """The server does not send the requested range of bytes."""
 
 
 class PrivateAddress(OSError):
-    """A connection to where no public server is."""
+    """A connection to an address that is not public."""
 
 
 def session(
     timeout: aiohttp.ClientTimeout, *, per_host: int = 0, trusted: Collection[str] | None = None, decode: bool = True
 ) -> aiohttp.ClientSession:
-    """A client that keeps no cookies, to be used as a context manager.
+    """A client without cookies, to be used as a context manager.
 
-    `per_host` limits open connections (0: no limit). With `trusted` given, it connects to public addresses and to those
-    (as `address:port`) alone; what is judged is the address that a socket is opened to, whatever a name resolves to.
+    `per_host` limits open connections (0: no limit). With `trusted` given, connections go to public addresses and to
+    `trusted` ones (as `address:port`) only. The check sees the address of the socket, so that no name can evade it.
     `decode` undoes a Content-Encoding.
     """
 
@@ -70,17 +73,17 @@ def session(
 
 def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
-    if found.version == 6:  # those that lead to an IPv4 address are as public as that one
+    if found.version == 6:  # an address that embeds an IPv4 address is as public as that
         translated = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in NAT64 else None
         found = found.ipv4_mapped or found.sixtofour or translated or found
     return found.is_global and not found.is_multicast
 
 
 def host_of(url: str) -> str:
-    """Its server, with the port if there is one.
+    """The server of an address, with its port if it names one.
 
     Raises:
-        Unanswered: it is no address, or not of http(s).
+        Unanswered: the address is malformed or not http(s).
     """
     with _named_failures():
         parts = urlsplit(url)
@@ -93,11 +96,11 @@ def host_of(url: str) -> str:
 
 @asynccontextmanager
 async def answer(client: aiohttp.ClientSession, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-    """What `url` answers; `options` are aiohttp's. Also failures while the body is read inside the block are named.
+    """The response of `url`; `options` are aiohttp's. Failures while the block reads the body are named, too.
 
     Raises:
-        Unanswered: there is no such thing, or it must not be asked for.
-        Passing: not now.
+        Unanswered: a permanent failure.
+        Passing: a temporary failure.
     """
     with _named_failures():
         host_of(url)
@@ -114,7 +117,7 @@ def _named_failures() -> Iterator[None]:
         raise Unanswered("redirect loop") from None
     except (aiohttp.NonHttpUrlClientError, aiohttp.NonHttpUrlRedirectClientError):
         raise Unanswered("unsupported scheme") from None
-    except ValueError:  # of aiohttp, urlsplit, and of names that are none
+    except ValueError:  # raised by aiohttp, by urlsplit, and for malformed host names
         raise Unanswered("malformed address") from None
     except aiohttp.ClientConnectorDNSError:
         raise Passing("name not resolved") from None
@@ -149,7 +152,7 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def retrying() -> tenacity.AsyncRetrying:
-    """Call it with a coroutine function and its arguments: asks again, later and later, while it raises `Passing`."""
+    """Call the result with a coroutine function and its arguments: retries on `Passing`, with growing pauses."""
 
     def pause(state: tenacity.RetryCallState) -> float:
         grown = PAUSE * 2 ** (state.attempt_number - 1) * (1 + random.random())

@@ -16,7 +16,7 @@ import pandas as pd
 from mmrec.data.cleaning.rows import Rows, read_csv
 from mmrec.data.cleaning.tables import Tables, clean, unique_ids
 
-CATEGORIES = {  # a category's namespace, since the same name serves several: its column in articles.csv
+CATEGORIES = {  # namespace (columns share names of categories): column of articles.csv
     "type": "product_type_name",
     "group": "product_group_name",
     "index": "index_name",
@@ -30,14 +30,14 @@ LOOKS = [
     "perceived_colour_value_name",
     "perceived_colour_master_name",
 ]
-NOTHING = ["unknown", "undefined"]  # what articles.csv says where it has nothing to say
+NOTHING = ["unknown", "undefined"]  # articles.csv fills empty fields with these
 
 
 def read(folder: Path) -> Tables:
-    """Products described by their most bought article, pictured by the most bought one that has a picture.
+    """A product has the text of its most bought article and the picture of its most bought pictured article.
 
-    Ties go to the smallest article_id. Every product is expected to have a picture: one without counts as missing.
-    Days are the finest time there is; a day becomes its first second, UTC.
+    Ties go to the smallest article_id. A product without a picture counts as missing one. The data have days only; a
+    day becomes its first second, UTC.
 
     Raises:
         SourceError: a file or column is missing, empty or unreadable, or an article is listed twice.
@@ -72,7 +72,7 @@ def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
         sold=frame["article_id"].map(bought.value_counts()).fillna(0),
         pictured=frame["article_id"].isin(pictured),
     )
-    # Of a product without any picture this is the file that ought to be there.
+    # A product without any picture gets the path of the missing file.
     by_picture = frame.sort_values(["pictured", "sold", "article_id"], ascending=[False, False, True])
     picture = by_picture.drop_duplicates("item_id").set_index("item_id")["article_id"]
     most_bought = replace(articles, frame=frame.sort_values(["sold", "article_id"], ascending=[False, True]))

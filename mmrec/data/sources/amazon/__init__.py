@@ -1,4 +1,4 @@
-"""Amazon reviews (McAuley, Ni, Hou et al.): one shop of a release, and those who reviewed at least five of its items.
+"""Amazon reviews (McAuley, Ni, Hou et al.): the 5-core of one shop of one release.
 
 | release | reviews                              | products                                         |
 |---------|--------------------------------------|--------------------------------------------------|
@@ -6,11 +6,11 @@
 | 2018    | <Category>_5.json.gz                 | meta_<Category>.json.gz                          |
 | 2023    | <Category>.csv.gz (5core/rating_only)| meta_<Category>.jsonl.gz                         |
 
-The others are a JSON object a line. The provider ships addresses of pictures only; what was fetched from there is in
-pictures.csv (item_id, image, reason) and images/.
+The other files hold a JSON object a line. The provider ships addresses of pictures only. Fetched pictures lie in
+images/, and pictures.csv (item_id, image, reason) lists them.
 
-The text of an item is, in all releases, `title. brand. description`, of a description in pieces all of them. (The
-precursor used the first piece alone, where there is one.)
+The text of an item is `title. brand. description` in all releases, with all pieces of a description. (The precursor
+used the first piece alone.)
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ FILES = {  # by release: (folder on the provider's server, file name) of the rev
 
 
 def read(folder: Path, release: int, category: str) -> Tables:
-    """Every review is an interaction; items are those that are reviewed, the described ones first.
+    """Every review is an interaction. Items are the reviewed products; those with metadata come first.
 
-    An item that the metadata lack is kept without words or categories, so that nobody's sequence has a hole;
-    `quality["metadata"]` counts them, and in `quality["items"]` they count as read. Of several lines on one item the
-    first is taken. `quality["fields"]` counts fields of items that are kept which are not as they should be. The
-    shop's own name is no category. A picture that could not be fetched counts among the images that are not usable.
+    A reviewed product without metadata is kept without text and categories, so that sequences have no holes.
+    `quality["metadata"]` counts these products, and `quality["items"]` counts them as read. The first of several lines
+    about a product is used. `quality["fields"]` counts the faulty fields of kept items. The shop's own name is no
+    category. A picture that could not be fetched counts as an unusable image.
 
     Raises:
         SourceError: a file is missing, cut off or not compressed, or no line of it is usable.
@@ -48,7 +48,7 @@ def read(folder: Path, release: int, category: str) -> Tables:
     bought = reviews.read(of_reviews)
     reviewed = bought.frame["item_id"].unique().tolist()
     described, wrong = metadata.read(of_products, release, category, set(reviewed))
-    items, lost = _with_pictures(_with_the_others(described, reviewed), folder / "pictures.csv")
+    items, lost = _with_pictures(_with_undescribed(described, reviewed), folder / "pictures.csv")
     tables = clean(bought, items, folder / "images")
     quality, examples = tables.quality, tables.quality["examples"]
     quality["metadata"] = {"empty": len(items.frame) - len(described.frame)}
@@ -62,7 +62,7 @@ def read(folder: Path, release: int, category: str) -> Tables:
 
 
 def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
-    """Where the pictures of reviewed items may be: item_id, urls (list of str, best first), an item a row.
+    """Addresses of the pictures of reviewed items: item_id, urls (list of str, best first), an item a row.
 
     Items without any address are left out.
 
@@ -106,7 +106,7 @@ def assemble(source: AmazonSource, downloads: Path, folder: Path) -> None:
         link(downloads / name, folder / name)
 
 
-def _with_the_others(described: Rows, reviewed: Sequence[str]) -> Rows:
+def _with_undescribed(described: Rows, reviewed: Sequence[str]) -> Rows:
     ids = pd.Index(reviewed).difference(described.frame["item_id"], sort=False)
     others = pd.DataFrame({"item_id": ids, "title": "", "text": "", "line": 0, "categories": [[] for _ in ids]})
     frames = [described.frame, others.astype(described.frame.dtypes)]
@@ -114,7 +114,7 @@ def _with_the_others(described: Rows, reviewed: Sequence[str]) -> Rows:
 
 
 def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]:
-    """Items with `image` as `path` says ("" without), and by reason the items whose picture was lost."""
+    """Items with the `image` that `path` lists ("" for none), and the items without their picture, by reason."""
     if not path.exists():
         return replace(items, frame=items.frame.assign(image="")), {}
     fetched = read_csv(path, ["item_id", "image", "reason"]).frame.drop_duplicates("item_id").set_index("item_id")
