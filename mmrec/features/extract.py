@@ -71,14 +71,14 @@ def build_features(
         encoder = image.build(config.encoders[spec.image], root, device)
         paths = [images / path if isinstance(path, str) and path else None for path in items["image"]]
         matrix, mask, misses = extract_images(encoder, paths, cache)
-        meta = _meta(encoder.identity, mask[1:], misses) | _stored(config.encoders[spec.image])
-        features["image"] = Features(matrix, mask, meta)
+        features["image"] = Features(
+            matrix, mask, _meta(encoder.identity, mask[1:], misses, config.encoders[spec.image])
+        )
     if spec.text is not None:
         encoder = text.build(config.encoders[spec.text], root, device)
         texts = [body.strip() or title.strip() for body, title in zip(items["text"], items["title"], strict=True)]
         matrix, mask, misses = extract_texts(encoder, texts, cache)
-        meta = _meta(encoder.identity, mask[1:], misses) | _stored(config.encoders[spec.text])
-        features["text"] = Features(matrix, mask, meta)
+        features["text"] = Features(matrix, mask, _meta(encoder.identity, mask[1:], misses, config.encoders[spec.text]))
     if spec.category:
         rows, vocabulary = multi_hot(list(items["categories"]))
         present = rows.any(1)
@@ -91,15 +91,12 @@ def build_features(
     return features
 
 
-def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str, Any]:
+def _meta(identity: dict[str, str], present: Tensor, misses: Misses, encoder: Encoder | None = None) -> dict[str, Any]:
+    """The encoder's identity, counts, and the precision for `store.save` unless it is float32."""
     missed = {reason: len(rows) for reason, rows in misses.items()}
     counts = {"items": len(present), "present": int(present.sum()), "misses": missed}
-    return {"encoder": identity, "counts": counts}
-
-
-def _stored(encoder: Encoder) -> dict[str, str]:
-    """The precision for `store.save`, unless it is float32."""
-    return {} if encoder.stored == "float32" else {"stored": encoder.stored}
+    stored = {} if encoder is None or encoder.stored == "float32" else {"stored": encoder.stored}
+    return {"encoder": identity, "counts": counts} | stored
 
 
 def extract_images(

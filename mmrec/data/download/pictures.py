@@ -43,8 +43,8 @@ def fetch_pictures(
     row a candidate in the same order. folder/pictures.csv holds the same table.
 
     A killed run resumes at the next call, also with other candidates. Final outcomes (a picture, not found, ...) are
-    kept in folder/pictures.jsonl and not asked again. Temporary failures (timeout, server error, no connection, ...) are
-    retried a few times now, and again in the next call.
+    kept in folder/pictures.jsonl and not asked again. Temporary failures (timeout, server error, no connection, ...)
+    are retried a few times now, and again in the next call.
 
     Raises:
         SourceError: all addresses failed for temporary reasons, the folder cannot be written to, or another process
