@@ -1,12 +1,12 @@
-"""Ranks of the true next items, and the measures made of them. Uses scores alone: any model, any source of scores.
+"""Ranks of the true next items, and the metrics of them. It reads scores alone, of any model.
 
-The rank of a target is 1 + the number of other candidates that score at least as high: a tie counts against the
-target, so a model that cannot tell items apart gets no credit. Three protocols differ in the candidates:
+The rank of a target is 1 + the number of other candidates with at least its score. A tie counts against the target: a
+model that scores all items alike gets no credit. The protocols differ in the candidates:
 
 - `full_unseen`: the whole catalogue without the user's earlier items. The primary one.
 - `full_all`: the whole catalogue.
-- `sampled_100`: the target among the items drawn as negatives (100 unless params.yaml says otherwise). For
-  comparison with older papers only: it can reverse the order of models (Krichene and Rendle 2020).
+- `sampled_100`: the target and the drawn negatives (100 unless params.yaml says otherwise). For comparison with older
+  papers alone: it can reverse the order of models (Krichene and Rendle 2020).
 
 Letters: B batch, V items, n negatives, M earlier items.
 """
@@ -26,7 +26,7 @@ BATCH = 512  # users scored at once
 
 
 class EvaluationError(ValueError):
-    """Scores that cannot be ranked."""
+    """Scores without a rank."""
 
 
 def target_ranks(
@@ -36,7 +36,7 @@ def target_ranks(
 
     Args:
         scores: (B, V), column j for item j + 1. targets: (B,) items. negatives: (B, n) items, without the target.
-        seen: (M,) earlier items of all users, no target among them. seen_row: (M,) whose each one is.
+        seen: (M,) earlier items of all users, no target among them. seen_row: (M,) the row of each one's user.
 
     Returns:
         protocol -> (B,) int64 from 1.
@@ -47,10 +47,8 @@ def target_ranks(
     if scores.amax(1).isnan().any():
         raise EvaluationError("a score is NaN: the model has diverged or its input is broken")
     own = scores.gather(1, targets[:, None] - 1)  # (B, 1)
-    # Counted in float32, exact up to 16 million items and twenty times as fast as counting truth values.
-    full_all = (
-        torch.ge(scores, own, out=torch.empty_like(scores, dtype=torch.float32)).sum(1).long()
-    )  # the target itself supplies the 1
+    # Counted in float32: exact up to 16 million items, and twenty times as fast as bools. The target supplies the 1.
+    full_all = torch.ge(scores, own, out=torch.empty_like(scores, dtype=torch.float32)).sum(1).long()
     seen_above = scores[seen_row, seen - 1] >= own[seen_row, 0]
     full_unseen = full_all - torch.zeros_like(full_all).index_add_(0, seen_row, seen_above.long())
     sampled = 1 + (scores.gather(1, negatives - 1) >= own).sum(1)
@@ -60,13 +58,13 @@ def target_ranks(
 def evaluate(
     score: Callable[[Tensor, Tensor], Tensor], sequences: Sequences, split: str, max_length: int
 ) -> pd.DataFrame:
-    """Ask every user of a split.
+    """Rank the target of every user of a split.
 
     Args:
         score: items (B, T), lengths (B,) -> scores (B, V).
 
     Returns:
-        One row a user, ordered by user: `user` and a rank for each protocol, int64.
+        One row a user, ordered by user: `user` and a rank under each protocol, int64.
     """
     tables = []
     for question in questions(sequences, split, max_length, BATCH):
@@ -83,9 +81,9 @@ def evaluate(
 
 
 def gains(rank: np.ndarray, metric: str, k: int | None = None) -> np.ndarray:
-    """What each rank earns, 0..1; a metric's value is the mean over users.
+    """Gain of each rank, 0..1; a metric is the mean over users.
 
-    With one right answer: hr = [rank <= k], ndcg = [rank <= k] / log2(rank + 1), mrr = 1 / rank (no k).
+    With one target a user: hr = [rank <= k], ndcg = [rank <= k] / log2(rank + 1), mrr = 1 / rank (no k).
 
     Raises:
         ValueError: another metric.

@@ -1,7 +1,7 @@
 """The parts of the training loss. Letters: N real positions, V items, D model width, F feature width, C categories.
 
-What asks for the next item is a criterion, hidden (N, D), table (V, D), targets (N,) -> a number, chosen in
-params.yaml: `softmax`, `SampledSoftmax` or `BinaryCrossEntropy`. A model with a bias for each item appends a column.
+The loss of the next item is a criterion, hidden (N, D), table (V, D), targets (N,) -> a number: `softmax`,
+`SampledSoftmax` or `BinaryCrossEntropy`. The table is the model's output embedding; a bias of each item is a column.
 """
 
 import math
@@ -13,22 +13,22 @@ from torch import Tensor
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Of logits held at once: what a processor's cache keeps while five passes go over it (on a CPU with 1 MiB of second
-# level, 32 MiB take twice as long); on a GPU, what keeps it busy.
+# Size of a chunk of logits. CPU: it fits the cache during five passes (with 1 MiB of level 2, chunks of 32 MiB take
+# twice as long). GPU: large enough to keep it busy.
 CHUNK_BYTES = {"cpu": 2 * 2**20, "cuda": 32 * 2**20}
 TEMPERATURE = 0.07  # of the contrastive loss, as usual (CLIP begins there)
 
 
 def rows_at_once(table: Tensor) -> int:
-    """Of how many positions the logits over a table (V, D) are held at once."""
+    """Positions whose logits over a table (V, D) make one chunk."""
     return max(1, CHUNK_BYTES[table.device.type] // (len(table) * table.element_size()))
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
-    """Loss and gradients chunk by chunk: three matrix products a chunk, and never more than one chunk of logits.
+    """The chunked softmax keeps one chunk of logits and computes loss and gradients with three products a chunk.
 
-    Keeping all logits for the backward pass costs N x V numbers (6 GB for a batch of Amazon Sports); recomputing them
-    costs a fourth product. Since the loss is a mean, its gradient is known as soon as a chunk's softmax is.
+    All logits for the backward pass would be N x V numbers (6 GB for a batch of Amazon Sports); recomputing them would
+    be a fourth product. The loss is a mean, so a chunk's softmax gives its gradient at once.
     """
 
     @staticmethod
@@ -43,9 +43,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
             mass = logits.sub_(top).exp_()  # once: exponentials cost as much as a product
             whole = mass.sum(1, keepdim=True)
             total += (whole.log() + top - own).sum()
-            slope = mass.scatter_add_(
-                1, target, -whole
-            )  # times `whole`, which is cheaper to divide by in what is small
+            slope = mass.scatter_add_(1, target, -whole)  # times `whole`: dividing the small products is cheaper
             grad_hidden[begin : begin + rows] = slope @ table / whole
             grad_table.addmm_(slope.T, part / whole)
         ctx.save_for_backward(grad_hidden, grad_table)
@@ -59,7 +57,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
 
 
 def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy over the whole catalogue, averaged over positions; memory does not grow with N x V.
+    """Cross-entropy over the whole catalogue, averaged over positions. Memory does not grow with N x V.
 
     Args:
         hidden: (N, D). table: (V, D) item embeddings, without padding. targets: (N,) rows of `table`.
@@ -68,7 +66,7 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
 
 
 class _SampledCrossEntropy(torch.autograd.Function):
-    """As above, over the target and the drawn items: the gradient is known as soon as the softmax is."""
+    """As above, over the target and the drawn items."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, own: Tensor, rows: Tensor, shift: Tensor, left_out: Tensor) -> Tensor:
@@ -88,16 +86,16 @@ class _SampledCrossEntropy(torch.autograd.Function):
 
 
 class SampledSoftmax:
-    """Cross-entropy over the target and `negatives` items drawn anew each time, the same for all positions.
+    """Cross-entropy over the target and `negatives` items drawn anew at each call, the same for all positions.
 
-    Items are drawn with probability q in proportion to the square root of 1 + their count in training: between uniform,
-    which wastes draws on items that nobody confuses, and popularity, which hardly ever draws most of the catalogue.
-    Each drawn score s_j enters as s_j - log(n q_j) (log-Q correction; Bengio and Senecal 2008), so that the expected
-    sum over draws is that over the whole catalogue whatever q is; the target, which is there for certain, enters as it
-    is. A draw of the target itself is left out.
+    The chance q of an item grows with the square root of 1 + its count in training. Uniform draws would be mostly easy
+    negatives; draws by popularity would miss most of the catalogue. A drawn score s_j enters as s_j - log(n q_j), the
+    log-Q correction (Bengio and Senecal 2008): the expected sum over draws is the sum over the catalogue for any q. The
+    target is certain and enters uncorrected. Draws of the target itself are masked.
 
     Args:
-        counts: (V,) of each item in training. generator: on the CPU, of the draws.
+        counts: (V,) of each item in training.
+        generator: of the draws, on the CPU.
     """
 
     def __init__(self, *, negatives: int, counts: Tensor, generator: torch.Generator):
@@ -116,13 +114,13 @@ class SampledSoftmax:
 
 
 class BinaryCrossEntropy:
-    """-log sigmoid(target) - the sum over `negatives` other items of log(1 - sigmoid(item)); SASRec's own with one.
+    """-log sigmoid(target) - sum of log(1 - sigmoid(item)) over `negatives` other items; with one it is SASRec's loss.
 
-    Other items are drawn uniformly for each position. SASRec's authors also leave out all items of the user; of a large
-    catalogue that is a handful, so they may be drawn here.
+    Other items are drawn uniformly for each position. SASRec's authors exclude all items of the user; here they may be
+    drawn, for they are a handful of the catalogue.
 
     Args:
-        generator: on the CPU, of the draws.
+        generator: of the draws, on the CPU.
     """
 
     def __init__(self, *, negatives: int, generator: torch.Generator):
@@ -139,7 +137,7 @@ class BinaryCrossEntropy:
 
 
 def regression(predicted: Tensor, target: Tensor, present: Tensor, kind: str) -> Tensor:
-    """How far predicted features are from the next item's, averaged over positions whose next item has them.
+    """Distance of predicted features to the next item's, averaged over positions whose next item has them.
 
     Args:
         predicted, target: (N, F). present: (N,) bool. kind: `cosine` (1 - cos, 0..2) or `mse` (mean over F).
@@ -155,11 +153,11 @@ def regression(predicted: Tensor, target: Tensor, present: Tensor, kind: str) ->
 
 
 def contrastive(predicted: Tensor, items: Tensor, features: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy of finding the next item's features among those of all next items at hand, by cosine (InfoNCE).
+    """InfoNCE: cross-entropy of the next item's features among those of the batch's next items, by cosine.
 
     Args:
-        predicted: (N, F). items: (N,) the next items; one that comes twice counts once among the wrong ones.
-        features: (V + 1, F), presence (V + 1,) bool, by item.
+        predicted: (N, F). items: (N,) the next items; a repeated one is one candidate.
+        features: (V + 1, F). present: (V + 1,) bool.
 
     Returns:
         A number, averaged over positions whose next item has the features; 0 where none has.

@@ -1,7 +1,4 @@
-"""Gradients of several tasks, kept apart: how far they agree, and PCGrad (Yu et al., NeurIPS 2020).
-
-Letters: K tasks, P numbers in all parameters.
-"""
+"""Gradients of several tasks: their cosines, and PCGrad (Yu et al., NeurIPS 2020)."""
 
 from itertools import combinations
 
@@ -10,12 +7,12 @@ from torch import Tensor, nn
 
 
 class TaskGradients:
-    """Collects each task's gradient over the groups of a batch, then gives the parameters one gradient.
+    """Collects each task's gradient over the groups of a batch, then sets the parameters' gradients.
 
     Args:
-        project: PCGrad: from each task's gradient, what goes against another's is taken out, in random order
-            (algorithm 1); False: the plain sum.
-        generator: on the CPU, of that order.
+        project: PCGrad (algorithm 1): each task's gradient is projected off the conflicting ones, in random order;
+            False: the plain sum.
+        generator: of that order, on the CPU.
     """
 
     def __init__(self, model: nn.Module, *, project: bool, generator: torch.Generator):
@@ -25,7 +22,7 @@ class TaskGradients:
         self.shared: Tensor | None = None
 
     def add(self, tasks: dict[str, Tensor]) -> None:
-        """Differentiate each task's loss and add it to what the batch has so far."""
+        """Add the gradient of each task's loss to the batch's."""
         reached = []
         for name, loss in tasks.items():
             found = torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
