@@ -100,7 +100,7 @@ def main(dataset: str) -> None:
         "SASRec epoch": epoch_of(sasrec, data, max_length),
     }
     for fusion in ("sum", "concat", "gate"):
-        fused = replace(maf, model=replace(maf.model, fusion=fusion))
+        fused = replace(maf, model=replace(maf.model, score_fusion=fusion))
         work[f"MAF {fusion} epoch"] = epoch_of(fused, data, max_length)
     work[bases["evaluation"]] = lambda: bare_ranking(states.to(device), table, max(settings.protocol.ks))
     work["SASRec evaluation, three protocols"] = lambda: evaluation.evaluate(

@@ -1,4 +1,4 @@
-"""Training one model: epochs, validation, early stopping, and a checkpoint from which it goes on to the same bits."""
+"""Training one model: epochs, validation, early stopping, and a checkpoint that resumes to the same bits."""
 
 import math
 import time
@@ -26,17 +26,12 @@ class TrainingError(RuntimeError):
 
 
 def criterion(training: Training, sequences: Sequences, generator: torch.Generator) -> losses.Criterion:
-    """What asks for the next item; `generator` draws its negatives, if it has any."""
+    """The loss of the next item; `generator` draws its negatives."""
     if training.loss == "sampled_softmax":
         return losses.SampledSoftmax(negatives=training.negatives, counts=sequences.item_counts(), generator=generator)
     if training.loss == "bce":
         return losses.BinaryCrossEntropy(negatives=training.negatives, generator=generator)
     return losses.softmax
-
-
-def shown(sequences: Sequences, training: Training, split: str, seed: int) -> Sequences:
-    """What a model is shown of the histories before the items of `valid` (and in training) or `test`."""
-    return sequences.shuffled(split, seed) if training.histories == "shuffled" else sequences
 
 
 def _generators(explicit: torch.Generator) -> dict[str, torch.Tensor]:
@@ -66,19 +61,19 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train until validation NDCG@10 has not risen for `patience` epochs; the model ends with its best weights.
 
-    After every epoch everything that the rest depends on is written to `checkpoint`. Where that file exists, training
-    goes on from it and ends with the same bits as if it had never stopped.
+    Every epoch ends with a checkpoint of the whole state. An existing checkpoint is resumed, and training ends with the
+    bits of an uninterrupted one.
 
     Args:
-        model: on the device of `sequences`; built after `torch.manual_seed(seed)`, whose stream dropout goes on with.
+        model: on the device of `sequences`, built after `torch.manual_seed(seed)`; dropout continues its stream.
         seed: of the order of batches and of negatives.
-        checkpoint: file; its folder exists.
-        label: what progress lines begin with.
-        stop: asked after every epoch with the curve so far; true ends the training.
+        checkpoint: a file in an existing folder.
+        label: start of progress lines.
+        stop: called after every epoch with the curve so far; true ends the training.
 
     Returns:
-        The curve: a row an epoch with `epoch`, the mean of each part of the loss (and of what `TaskGradients` notes,
-        unless gradients are summed), and `valid_ndcg_10`.
+        The curve: a row an epoch with `epoch`, the mean of each part of the loss (unless gradients are summed, of the
+        cosines of `TaskGradients`, too), and `valid_ndcg_10`.
 
     Raises:
         TrainingError: the loss is NaN or infinite.
@@ -87,7 +82,6 @@ def fit(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.999)
     )
     generator = torch.Generator().manual_seed(seed)
-    sequences = shown(sequences, training, "valid", seed)
     next_item = criterion(training, sequences, generator)
     curve: list[dict[str, float]] = []
     best = deepcopy(model.state_dict())
@@ -140,7 +134,7 @@ def best_epoch(curve: list[dict[str, float]]) -> int:
 
 
 def finished(curve: list[dict[str, float]], training: Training) -> bool:
-    """Whether the budget is spent or the patience is."""
+    """Whether the epochs or the patience are used up."""
     return bool(curve) and (len(curve) >= training.epochs or len(curve) - best_epoch(curve) >= training.patience)
 
 
@@ -153,10 +147,10 @@ def _epoch(
     max_length: int,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """One pass over the training parts; the mean over steps of each part of the loss.
+    """One pass over the training parts -> the mean over steps of each part of the loss.
 
-    The gradient of a step is that of the mean over all positions of its batch, group after group. Parts that average
-    over some positions only (auxiliary losses, masked items) are weighted by all positions of their group.
+    A step's gradient is that of the mean over all positions of its batch, group by group. Parts that average over fewer
+    positions (auxiliary losses, masked items) are weighted by all positions of their group.
     """
     model.train()
     apart = None

@@ -34,7 +34,7 @@ def of_sasrec(model: SASRec, items: Tensor) -> tuple[Tensor, Tensor]:
     transformer = model.transformer
     x, layers = transformer.norm(model.item(items) + transformer.position(items)), []
     for block in transformer.blocks:
-        x, weights, scores = block(x, [], explicit=True)
+        x, weights, scores = block(x, [], need_weights=True)
         layers.append((weights, scores))
     weights, scores = zip(*layers, strict=True)
     return torch.stack(weights), torch.stack(scores)

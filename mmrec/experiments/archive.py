@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mmrec.config import Experiment
 from mmrec.files import atomic
 
-DETERMINING = ("model", "options", "training", "categories")  # in a run's key, what its experiment decides
+DETERMINING = ("model", "options", "training", "controls")  # in a run's key, what its experiment decides
 TEXTS = ("curve.csv", "run.json")  # kept word for word; run.json is written last, for it says that a run is finished
 
 

@@ -1,7 +1,6 @@
 """From the settings of a model to the model."""
 
 import inspect
-from dataclasses import asdict
 from typing import Protocol
 
 import torch
@@ -25,7 +24,7 @@ from mmrec.models import (
 
 
 class Recommender(Protocol):
-    """What evaluation asks of a model."""
+    """A source of scores."""
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """items (B, T), lengths (B,) -> (B, V), column j for item j + 1."""
@@ -49,15 +48,16 @@ MODELS = {
 def build(options: config.Model, data: Data, max_length: int) -> Recommender:
     """A model with fresh weights from torch's global generator, on the data's device.
 
-    Its constructor is given the settings and, of what the data set has, what it asks for by name.
+    Its constructor asks by name for its settings and for parts of the data.
     """
     model = MODELS[type(options)]
     offered = {
+        "settings": options,
         "n_items": data.sequences.n_items,
         "max_length": max_length,
         "features": data.features,
         "sequences": data.sequences,
     }
     asked = inspect.signature(model).parameters
-    built = model(**{name: value for name, value in offered.items() if name in asked}, **asdict(options))
+    built = model(**{name: value for name, value in offered.items() if name in asked})
     return built.to(data.sequences.items.device) if isinstance(built, torch.nn.Module) else built

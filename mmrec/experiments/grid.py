@@ -65,7 +65,7 @@ def run_all(
         weights: groups of which those of neural models are needed, see `run`.
     """
     data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    keys = [run_key(experiment, seed, shown_to(experiment, data), settings) for experiment, seed in grid]
+    keys = [run_key(experiment, seed, data, settings) for experiment, seed in grid]
     folders = [run_folder(key, paths.runs) for key in keys]
     del data
     archived = paths.archive(dataset) if settings.datasets[dataset].archived else None
@@ -136,6 +136,6 @@ def trained_model(
 ) -> Recommender:
     """A finished neural model of one of the groups `PROBED` with its best weights, in evaluation mode."""
     experiment = next(e for e in settings.resolve(dataset, group) if e.name == name)
-    model = build(experiment.model, shown_to(experiment, data), settings.protocol.max_length)
+    model = build(experiment.model, shown_to(experiment, data, seed), settings.protocol.max_length)
     model.load_state_dict(load_file(paths.group(dataset, group) / "models" / f"{name}-{seed}.safetensors"))
     return model.eval()

@@ -1,15 +1,14 @@
-"""A prepared data set on a device, as models are built from it and asked about it."""
+"""A prepared data set on a device: the input of models and of evaluation."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from mmrec import config
 from mmrec.data.sequences import Sequences
-from mmrec.features import category, store
+from mmrec.features import store
+from mmrec.features.controls import Features, controlled_features, controlled_histories
 from mmrec.files import sha256
 
 
@@ -18,8 +17,8 @@ class Data:
     """A prepared data set on a device, and the digests that name it."""
 
     sequences: Sequences
-    features: dict[str, tuple[Tensor, Tensor]]  # modality -> standardised (V + 1, F), presence (V + 1,)
-    digests: dict[str, str]  # "sequences" and each modality -> SHA-256 of the file, or of what `shown_to` made of it
+    features: Features  # standardised
+    digests: dict[str, str]  # "sequences" and each modality -> SHA-256 of the file
 
 
 class StaleFeatures(ValueError):
@@ -52,15 +51,15 @@ def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -
     )
 
 
-def shown_to(experiment: config.Experiment, data: Data) -> Data:
-    """The data as an experiment asks for them: with all of an item's categories, or its rarest alone."""
-    if experiment.categories == "all":
-        return data
-    matrix, present = data.features["category"]
-    reduced = category.rarest(matrix)
-    content = hashlib.sha256(reduced.cpu().numpy().tobytes()).hexdigest()
+def shown_to(experiment: config.Experiment, data: Data, seed: int, split: str = "valid") -> Data:
+    """The data after the experiment's controls: the only place that applies them.
+
+    Args:
+        seed: of the run; histories are shuffled by it.
+        split: histories before the items of `valid`, which training sees too, or of `test`.
+    """
     return replace(
         data,
-        features=data.features | {"category": (reduced, present)},
-        digests=data.digests | {"category": content},
+        sequences=controlled_histories(data.sequences, experiment.data, split, seed),
+        features=controlled_features(data.features, experiment.data),
     )

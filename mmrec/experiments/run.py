@@ -27,6 +27,7 @@ from mmrec.experiments import archive
 from mmrec.experiments.build import build
 from mmrec.experiments.inputs import Data, shown_to
 from mmrec.experiments.versions import results_version
+from mmrec.features.controls import controlled_histories
 from mmrec.files import atomic
 from mmrec.progress import report
 
@@ -39,7 +40,8 @@ from mmrec.progress import report
 def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
     """Everything that determines a run's numbers."""
     arithmetic = settings.runtime_of(experiment.dataset)
-    used = sorted(modality for modality in data.features if config.sees(experiment.model, modality))
+    shown = () if experiment.data.features == "none" else data.features
+    used = sorted(modality for modality in shown if config.sees(experiment.model, modality))
     return {
         **experiment.determines,
         "max_length": settings.protocol.max_length,
@@ -74,7 +76,6 @@ def run(
             put there.
         weights: whether model.safetensors is needed, which the archive does not have.
     """
-    data = shown_to(experiment, data)
     key = run_key(experiment, seed, data, settings)
     folder = run_folder(key, runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,11 +145,12 @@ def _carry_out(
         Path("/proc/self/clear_refs").write_text("5")  # Linux
     max_length = settings.protocol.max_length
     torch.manual_seed(seed)
-    model = build(experiment.model, data, max_length)
+    shown = shown_to(experiment, data, seed)
+    model = build(experiment.model, shown, max_length)
     if isinstance(model, torch.nn.Module):
         curve = training.fit(
             model,
-            data.sequences,
+            shown.sequences,
             experiment.training,
             max_length=max_length,
             seed=seed,
@@ -161,8 +163,8 @@ def _carry_out(
             save_file(model.state_dict(), path)
     tables = []
     for split in ("valid", "test"):
-        shown = training.shown(data.sequences, experiment.training, split, seed)
-        tables.append(evaluation.evaluate(model.score, shown, split, max_length).assign(split=split))
+        asked = controlled_histories(data.sequences, experiment.data, split, seed)
+        tables.append(evaluation.evaluate(model.score, asked, split, max_length).assign(split=split))
     with atomic(folder / "ranks.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
     about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(data)}

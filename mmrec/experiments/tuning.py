@@ -65,8 +65,8 @@ def _search(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
 ) -> list[dict[str, Any]]:
     data = grid.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    data = inputs.shown_to(experiment, data)
     budget = settings.tuning
+    shown = inputs.shown_to(experiment, data, budget.seed)
     # What an experiment is about, such as a loss of its own, stays; the rest of a trial is the same for all.
     own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)
     usual = replace(experiment.training, **budget.training | own)
@@ -97,7 +97,7 @@ def _search(
         }
         folder = run.run_folder(key, paths.runs)
         curve, pruned = _carry_out(
-            trial, proposed, data, settings, folder, f"{dataset} {experiment.name} trial {number}"
+            trial, proposed, shown, settings, folder, f"{dataset} {experiment.name} trial {number}"
         )
         reached = [row["valid_ndcg_10"] for row in curve]
         if pruned:
@@ -113,9 +113,14 @@ def _search(
 def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
     """The values that an experiment has, by the names of the search."""
     has = asdict(experiment.training) | asdict(experiment.model)
-    standing = {name: has[name] for name in asdict(space) if name in has}
+    standing = {name: has[_field(experiment, name)] for name in asdict(space) if _field(experiment, name) in has}
     weights = [value for name, value in has.items() if name.endswith("_weight") and value > 0]
     return standing | ({"auxiliary_weight": weights[0]} if "regression" in has and weights else {})
+
+
+def _field(experiment: config.Experiment, name: str) -> str:
+    """The setting that a name of the search stands for: `fusion` is MAF's `score_fusion`."""
+    return "score_fusion" if name == "fusion" and hasattr(experiment.model, "score_fusion") else name
 
 
 def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Sp
 
 def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Experiment:
     """The experiment with what a search chose: `auxiliary_weight` is that of every head, `dim` of every stream."""
-    values = dict(values)
+    values = {_field(experiment, name): value for name, value in values.items()}
     rate = values.pop("learning_rate")
     if weight := values.pop("auxiliary_weight", None):
         model = asdict(experiment.model)

@@ -1,5 +1,6 @@
-"""How streams of vectors become one stream of states. The paper's way is `ScoreFused`; the others are what it is
-compared with: all see the same streams, have as many layers and differ in where the streams meet.
+"""Bodies of MAF: streams of vectors -> one stream of states. They differ in the stage at which streams are fused.
+
+The paper's body is `ScoreFused`. The others see the same streams and have as many layers.
 
 Letters: B batch, T time, D width of the id stream, S streams, D_s width of the others.
 """
@@ -7,22 +8,24 @@ Letters: B batch, T time, D width of the id stream, S streams, D_s width of the 
 import torch
 from torch import Tensor, nn
 
-from mmrec.models.layers import Block
+from mmrec.config import models as config
+from mmrec.models.layers import Block, blocks
 
 
 class ScoreFused(nn.Module):
-    """Streams meet in the attention scores of every layer; values come from the id stream alone (DIF-SR's way).
+    """Streams are fused in the attention scores of every layer; values come from the id stream alone (as in DIF-SR).
+
+    `scores`: each stream has queries and keys. `cross`: queries come from the id stream, keys from each stream.
 
     Args:
-        widths: of each stream, the id stream first. cross: queries come from the id stream, keys from each stream.
-        shape: what else a block asks for.
+        widths: of each stream, the id stream first.
     """
 
-    def __init__(self, widths: list[int], layers: int, *, fusion: str, cross: bool = False, **shape):
+    def __init__(self, settings: config.MAF, widths: list[int], max_length: int):
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(stream_dims=widths, fusion=fusion, cross=cross, **shape) for _ in range(layers)
-        )
+        shape = {"heads": settings.heads, "dropout": settings.dropout, "max_length": max_length}
+        shape |= {"fusion": settings.score_fusion, "cross": settings.fusion_stage == "cross"}
+        self.blocks = nn.ModuleList(Block(stream_dims=widths, **shape) for _ in range(settings.layers))
 
     def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
         """x (B, T, D) the id stream, others (B, T, D_s) -> states (B, T, D)."""
@@ -34,18 +37,18 @@ class ScoreFused(nn.Module):
         """Weights (layers, B, H, T, T), and scores of each stream before fusion (layers, B, H, S, T, T)."""
         shown = []
         for block in self.blocks:
-            x, weights, scores = block(x, others, explicit=True)
+            x, weights, scores = block(x, others, need_weights=True)
             shown.append((weights, scores))
         return torch.stack([w for w, _ in shown]), torch.stack([s for _, s in shown])
 
 
 class Joint(nn.Module):
-    """One attention in every layer, whose queries and keys see all streams side by side; values as above."""
+    """One attention in every layer with queries and keys from all streams, concatenated; values as above."""
 
-    def __init__(self, widths: list[int], layers: int, **shape):
+    def __init__(self, settings: config.MAF, widths: list[int], max_length: int):
         super().__init__()
-        self.guides = nn.ModuleList(nn.Linear(sum(widths), widths[0]) for _ in range(layers))
-        self.blocks = _blocks(widths[0], layers, shape)
+        self.guides = nn.ModuleList(nn.Linear(sum(widths), widths[0]) for _ in range(settings.layers))
+        self.blocks = blocks(settings, max_length, widths[0])
 
     def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
         """As `ScoreFused`."""
@@ -55,25 +58,23 @@ class Joint(nn.Module):
 
 
 class Early(nn.Module):
-    """Streams meet before the first layer, by `concat` (and a linear map) or `sum` (learned scalar weights).
+    """Streams are fused before the first layer.
 
-    Raises:
-        ValueError: a sum of streams of different widths.
+    `early_concat`: a linear map. `early_sum`: learned scalar weights; all streams have one width.
     """
 
-    def __init__(self, widths: list[int], layers: int, *, kind: str, **shape):
+    def __init__(self, settings: config.MAF, widths: list[int], max_length: int):
         super().__init__()
-        self.kind = kind
-        if kind == "concat":
+        self.concat = settings.fusion_stage == "early_concat"
+        if self.concat:
             self.mix = nn.Linear(sum(widths), widths[0])
         else:
-            _alike(widths)
             self.preference = nn.Parameter(torch.zeros(len(widths)))
-        self.blocks = _blocks(widths[0], layers, shape)
+        self.blocks = blocks(settings, max_length, widths[0])
 
     def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
         """As `ScoreFused`."""
-        if self.kind == "concat":
+        if self.concat:
             x = self.mix(torch.cat([x, *others], -1))
         else:
             x = (torch.stack([x, *others], -1) * self.preference.softmax(0)).sum(-1)
@@ -81,27 +82,19 @@ class Early(nn.Module):
 
 
 class Late(nn.Module):
-    """Each stream has layers of its own; their scores of the catalogue are averaged.
+    """Each stream, all of one width, has layers of its own; their scores of the catalogue are averaged.
 
-    Scores are products with one table, so the average of scores is the score of the average state.
-
-    Raises:
-        ValueError: streams of different widths.
+    Scores are products with one output embedding, so the average of scores is the score of the average state.
     """
 
-    def __init__(self, widths: list[int], layers: int, **shape):
+    def __init__(self, settings: config.MAF, widths: list[int], max_length: int):
         super().__init__()
-        _alike(widths)
-        self.towers = nn.ModuleList(_blocks(width, layers, shape) for width in widths)
+        self.towers = nn.ModuleList(blocks(settings, max_length, width) for width in widths)
 
     def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
         """As `ScoreFused`."""
         states = [_through(tower, stream) for tower, stream in zip(self.towers, [x, *others], strict=True)]
         return torch.stack(states).mean(0)
-
-
-def _blocks(dim: int, layers: int, shape: dict) -> nn.ModuleList:
-    return nn.ModuleList(Block(stream_dims=[dim], fusion="sum", **shape) for _ in range(layers))
 
 
 def _through(blocks: nn.ModuleList, x: Tensor) -> Tensor:
@@ -110,15 +103,11 @@ def _through(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     return x
 
 
-def _alike(widths: list[int]) -> None:
-    if len(set(widths)) > 1:
-        raise ValueError(f"streams that are added must have one width, not {widths}: set stream_dim to dim")
-
-
-def body(way: str, widths: list[int], layers: int, *, fusion: str, **shape) -> nn.Module:
-    """The body that a setting names: `scores`, `cross`, `joint`, `early_concat`, `early_sum` or `late`."""
-    if way in ("scores", "cross"):
-        return ScoreFused(widths, layers, fusion=fusion, cross=way == "cross", **shape)
-    if way.startswith("early_"):
-        return Early(widths, layers, kind=way.removeprefix("early_"), **shape)
-    return {"joint": Joint, "late": Late}[way](widths, layers, **shape)
+BODIES = {
+    "scores": ScoreFused,
+    "cross": ScoreFused,
+    "joint": Joint,
+    "early_concat": Early,
+    "early_sum": Early,
+    "late": Late,
+}  # by MAF's `fusion_stage`

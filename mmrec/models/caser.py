@@ -1,4 +1,4 @@
-"""Caser (Tang and Wang, WSDM 2018, arXiv 1809.07426): the last L items as a picture that convolutions look at.
+"""Caser (Tang and Wang, WSDM 2018, arXiv 1809.07426): convolutions over the last L items as a picture.
 
 The original is trained window by window; here one pass gives the state of the window that ends at each position.
 """
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrec.config import models as config
 from mmrec.models.layers import Dropout, initialise
 from mmrec.models.next_item import NextItemModel
 
@@ -14,24 +15,20 @@ from mmrec.models.next_item import NextItemModel
 class Caser(NextItemModel):
     """Letters: B batch, T time, D width, V items, L items in a window, h height of a filter.
 
-    The original appends an embedding of the user to z (equation 10). It is left out: a model here must serve users that
-    it has never seen. Windows that begin before the first item are filled with zeros.
-
-    Args:
-        window: L. vertical: how many filters L x 1. horizontal: how many filters h x D, for each h = 1..L.
-        dropout: of what the filters found.
+    The user embedding of equation 10 is left out: a model here serves unknown users. Zeros fill the windows that begin
+    before the first item.
     """
 
-    def __init__(self, *, n_items: int, dim: int, window: int, vertical: int, horizontal: int, dropout: float):
+    def __init__(self, settings: config.Caser, *, n_items: int):
         super().__init__()
-        self.window = window
+        dim, horizontal, self.window = settings.dim, settings.horizontal, settings.window
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
         # Convolutions as products with the unfolded sequence: some algorithms of nn.Conv1d compute many positions
         # together, which lets the future into the last bits of the past.
-        self.vertical = nn.Linear(window, vertical)
-        self.horizontal = nn.ModuleList(nn.Linear(dim * height, horizontal) for height in range(1, window + 1))
-        self.dropout = Dropout(dropout)
-        self.out = nn.Linear(vertical * dim + horizontal * window, dim)
+        self.vertical = nn.Linear(self.window, settings.vertical)
+        self.horizontal = nn.ModuleList(nn.Linear(dim * height, horizontal) for height in range(1, self.window + 1))
+        self.dropout = Dropout(settings.dropout)
+        self.out = nn.Linear(settings.vertical * dim + horizontal * self.window, dim)
         self.next = nn.Linear(dim, n_items)  # W', b' of equation 10
         initialise(self.item)
         initialise(self.next)
@@ -47,6 +44,6 @@ class Caser(NextItemModel):
         z = self.out(self.dropout(torch.cat(found, 2))).relu()  # equation 9
         return F.pad(z, (0, 1), value=1.0)
 
-    def table(self) -> Tensor:
-        """(V, D + 1): W' and, beside it, b'."""
+    def output_embedding(self) -> Tensor:
+        """(V, D + 1): W' and b'."""
         return torch.cat([self.next.weight, self.next.bias[:, None]], 1)

@@ -7,39 +7,23 @@ F_sf = [O_items; O_features] W_sf + b_sf, and an item's score is the product of 
 import torch
 from torch import Tensor, nn
 
+from mmrec.config import models as config
 from mmrec.models.layers import Transformer, initialise
 from mmrec.models.modalities import Features, MultimodalModel, encoders
 
 
 class FDSA(MultimodalModel):
-    """Letters: B batch, T time, D width of every stream, S modalities, V items.
+    """Letters: B batch, T time, D width of every stream, S modalities, V items."""
 
-    Args:
-        positions_from: where positions are counted from, see `Positions`.
-        features: see `Features`. modalities: those that are used, at least one.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_items: int,
-        max_length: int,
-        features: Features,
-        dim: int,
-        layers: int,
-        heads: int,
-        dropout: float,
-        positions_from: str,
-        modalities: tuple[str, ...],
-    ):
+    def __init__(self, settings: config.FDSA, *, n_items: int, max_length: int, features: Features):
         super().__init__()
+        dim, modalities = settings.dim, settings.modalities  # at least one
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.keep(features, modalities)
         self.encoders = encoders(features, modalities, dim)
         self.energy = nn.Linear(dim, 1, bias=False)  # softmax would take b_f, the same for all, out again
-        shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
-        self.item_transformer = Transformer(**shape, positions_from=positions_from)
-        self.feature_transformer = Transformer(**shape, positions_from=positions_from)
+        self.item_transformer = Transformer(settings, max_length)
+        self.feature_transformer = Transformer(settings, max_length)
         self.fuse = nn.Linear(2 * dim, dim)
         self.apply(initialise)
 

@@ -5,6 +5,7 @@ The paper's own loss compares with the other targets of a batch of parallel sess
 
 from torch import Tensor, nn
 
+from mmrec.config import models as config
 from mmrec.models.layers import Dropout, initialise
 from mmrec.models.next_item import NextItemModel
 
@@ -16,17 +17,14 @@ class GRU4Rec(NextItemModel):
     paper's 1 - z, and its reset gate acts after the product with the old state: r * (U h), in the paper U (r * h). The
     paper feeds one-hot items and has output weights of its own; here, as is common, items are embedded and scored
     with the same embedding, so that a linear layer leads from H back to D. Sequences of any length are read whole.
-
-    Args:
-        layers: of the GRU; one did best in the paper. dropout: of the embedded items.
     """
 
-    def __init__(self, *, n_items: int, dim: int, hidden: int, layers: int, dropout: float):
+    def __init__(self, settings: config.GRU4Rec, *, n_items: int):
         super().__init__()
-        self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.dropout = Dropout(dropout)
-        self.gru = nn.GRU(dim, hidden, layers, batch_first=True)
-        self.out = nn.Linear(hidden, dim)
+        self.item = nn.Embedding(n_items + 1, settings.dim, padding_idx=0)
+        self.dropout = Dropout(settings.dropout)
+        self.gru = nn.GRU(settings.dim, settings.hidden, settings.layers, batch_first=True)
+        self.out = nn.Linear(settings.hidden, settings.dim)
         initialise(self.item)
 
     def forward(self, items: Tensor) -> Tensor:

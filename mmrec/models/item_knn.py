@@ -1,9 +1,9 @@
-"""ItemKNN: what is most similar to what the user chose, the latest choices counting most.
+"""ItemKNN: items similar to the user's, the latest weighted most.
 
-Similarity is the cosine of items as sets of users (Sarwar et al., WWW 2001, section 3.1.1), shrunk where few users
-speak for it: s_ij = n_ij / (sqrt(n_i n_j) + shrinkage). Each item passes on to its nearest alone (Deshpande and
-Karypis 2004). score_j = sum_i decay^(steps back to i) s_ij; with decay near 0 the last item alone speaks, as in the
-session baseline of Jannach and Ludewig (RecSys 2017).
+Similarity is the cosine of items as sets of users (Sarwar et al., WWW 2001, section 3.1.1), shrunk where common users
+are few: s_ij = n_ij / (sqrt(n_i n_j) + shrinkage). Each item keeps its nearest alone (Deshpande and Karypis 2004).
+score_j = sum_i decay^(steps back to i) s_ij. With decay near 0 the last item decides, as in the session baseline of
+Jannach and Ludewig (RecSys 2017).
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from mmrec.config import models as config
 from mmrec.data.sequences import Sequences
 
 CHUNK = 4096  # items whose similarities to all others are held at once
@@ -19,9 +20,9 @@ CHUNK = 4096  # items whose similarities to all others are held at once
 class ItemKNN:
     """Letters: B batch, T time, V items, U users, K neighbours."""
 
-    def __init__(self, *, sequences: Sequences, neighbours: int, shrinkage: float, decay: float):
-        self.n_items, self.decay = sequences.n_items, decay
-        nearest, similarity = _nearest(_chosen(sequences), neighbours, shrinkage)
+    def __init__(self, settings: config.ItemKNN, *, sequences: Sequences):
+        self.n_items, self.decay = sequences.n_items, settings.decay
+        nearest, similarity = _nearest(_chosen(sequences), settings.neighbours, settings.shrinkage)
         device = sequences.items.device
         self.nearest = torch.from_numpy(nearest).to(device)  # (V + 1, K) item numbers; 0: none
         self.similarity = torch.from_numpy(similarity).to(device)  # (V + 1, K) float64

@@ -1,4 +1,4 @@
-"""MAF, multimodal attention fusion: the paper's model as far as its abstract tells (arXiv 2405.17959).
+"""MAF, multimodal attention fusion: the paper's model as far as its abstract describes it (arXiv 2405.17959).
 
 Item ids, positions, images, texts and categories each attend on their own; the scores are fused; the fused weights
 move values of the id stream alone (the reading of DIF-SR, Xie et al. 2022). Heads predict the next item and its image
@@ -8,79 +8,50 @@ In each layer softmax(f(Q_1 K_1^T, .., Q_S K_S^T) / sqrt(d)) V under a causal ma
 K_s = R_s W_K^s of every stream R_s, V = R_id W_V, and f a sum, a linear map of the score rows side by side or a gate
 (DIF-SR, section 4.2; `layers.ScoreFusion`).
 
-Every choice that the abstract leaves open, and every control, is a setting; the defaults are the paper's way.
+Every choice that the abstract leaves open is a setting, see `config.models.MAF`.
 """
 
 import torch
 from torch import Tensor, nn
 
 from mmrec import losses
+from mmrec.config import models as config
 from mmrec.losses import Criterion
-from mmrec.models.bodies import body
+from mmrec.models.bodies import BODIES
 from mmrec.models.layers import Dropout, Positions, initialise
-from mmrec.models.modalities import Features, MultimodalModel, disguised, encoders
+from mmrec.models.modalities import Features, MultimodalModel, encoders
 
 
 class MAF(MultimodalModel):
     """Letters: B batch, T time, D width of the id stream, D_s of the others, V items, F feature width.
 
-    Args:
-        features: see `Features`.
-        modalities: those that feed a stream. A head needs the features alone, not the stream.
-        positions_from: where they are counted from, see `Positions`. Fusions that read whole score rows always count
-            from the oldest.
-        position: `stream` (attends on its own) or `added` to the id embedding. With no modality and `added`, this is
-            SASRec, parameter for parameter.
-        way: where streams meet, see `bodies`. fusion: of scores, where they meet there.
-        image_weight, text_weight, category_weight: of the auxiliary losses; 0: no head.
-        regression: what the image and text heads are asked for, see `losses`.
-        weighting: `fixed`, or `uncertainty`: each loss L becomes exp(-s) L + s / 2 with a learned s, the logarithm of a
-            variance (Kendall et al., CVPR 2018, equation 10), after its fixed weight.
-        modality_dropout: chance of each item in a training sequence to be without a modality.
-        features_are: `own`; controls: other items' or random, see `disguised`.
+    Without modalities and with `position: added` it is SASRec, parameter for parameter. A head needs the features of
+    its modality, not the stream. Score fusions that read whole rows count positions from the oldest.
+
+    With `weighting: uncertainty` each loss L becomes exp(-s) L + s / 2 after its fixed weight. s is learned, the
+    logarithm of a variance (Kendall et al., CVPR 2018, equation 10).
     """
 
-    def __init__(
-        self,
-        *,
-        n_items: int,
-        max_length: int,
-        features: Features,
-        dim: int,
-        stream_dim: int,
-        layers: int,
-        heads: int,
-        dropout: float,
-        positions_from: str,
-        modalities: tuple[str, ...],
-        way: str,
-        fusion: str,
-        position: str,
-        image_weight: float,
-        text_weight: float,
-        category_weight: float,
-        regression: str,
-        weighting: str,
-        modality_dropout: float,
-        features_are: str,
-    ):
+    def __init__(self, settings: config.MAF, *, n_items: int, max_length: int, features: Features):
         super().__init__()
+        dim, modalities = settings.dim, settings.modalities
+        self.settings = settings
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.position = Positions(max_length, dim if position == "added" else stream_dim, start=positions_from)
-        self.position_added, self.way = position == "added", way
+        self.position_added = settings.position == "added"
+        start = settings.positions_from
+        self.position = Positions(max_length, dim if self.position_added else settings.stream_dim, start=start)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
-        self.regression, self.modality_dropout = regression, modality_dropout
-        weights = {"image": image_weight, "text": text_weight, "category": category_weight}
+        self.dropout = Dropout(settings.dropout)
+        weights = {modality: getattr(settings, f"{modality}_weight") for modality in ("image", "text", "category")}
         self.weights = {m: w for m, w in weights.items() if w > 0 and m in features}
-        self.keep(disguised(features, features_are), sorted({*modalities, *self.weights}))
-        self.encoders = encoders(features, modalities, stream_dim)
+        self.keep(features, sorted({*modalities, *self.weights}))
+        self.encoders = encoders(features, modalities, settings.stream_dim)
         self.streams = ["item", *([] if self.position_added else ["position"]), *modalities]
-        widths = [dim] + [stream_dim] * (len(self.streams) - 1)
-        self.body = body(way, widths, layers, fusion=fusion, heads=heads, dropout=dropout, max_length=max_length)
+        widths = [dim] + [settings.stream_dim] * (len(self.streams) - 1)
+        self.body = BODIES[settings.fusion_stage](settings, widths, max_length)
         self.heads = nn.ModuleDict({m: nn.Linear(dim, features[m][0].shape[1]) for m in self.weights})
         self.apply(initialise)
-        self.uncertain = ["id", *self.weights] if weighting == "uncertainty" else []
+        self.uncertain = ["id", *self.weights] if settings.weighting == "uncertainty" else []
         self.log_variance = nn.Parameter(torch.zeros(len(self.uncertain))) if self.uncertain else None
 
     def forward(self, items: Tensor) -> Tensor:
@@ -91,13 +62,14 @@ class MAF(MultimodalModel):
         """The id stream (B, T, D) and the others (B, T, D_s), which every layer uses anew."""
         x, positions = self.item(items), self.position(items)
         others = self.encoded(items)
-        if self.training and self.modality_dropout:
+        dropped = self.settings.modality_dropout
+        if self.training and dropped:
             missing = [encoder.missing for encoder in self.encoders.values()]
-            kept = torch.rand(len(others), *items.shape, 1, device=items.device) >= self.modality_dropout
+            kept = torch.rand(len(others), *items.shape, 1, device=items.device) >= dropped
             others = [stream.where(k, m) for stream, k, m in zip(others, kept, missing, strict=True)]
         if self.position_added:
             x = x + positions
-            if self.way == "late":  # a stream that meets no other must know for itself what came when
+            if self.settings.fusion_stage == "late":  # without the id stream, a stream needs positions of its own
                 others = [stream + positions for stream in others]
         else:
             others.insert(0, positions.expand(len(items), -1, -1))
@@ -107,15 +79,16 @@ class MAF(MultimodalModel):
         """items, targets (B, T) -> `total` and its parts, unweighted: `id`, `image`, `text`, `category`."""
         real = targets > 0
         hidden, targets = self(items)[real], targets[real]
-        parts = {"id": criterion(hidden, self.table(), targets - 1)}
+        parts = {"id": criterion(hidden, self.output_embedding(), targets - 1)}
+        regression = self.settings.regression
         for modality, head in self.heads.items():
             features, present = self._features(modality)
             if modality == "category":
                 parts[modality] = losses.multi_label(head(hidden), features[targets], present[targets])
-            elif self.regression == "contrastive":
+            elif regression == "contrastive":
                 parts[modality] = losses.contrastive(head(hidden), targets, features, present)
             else:
-                parts[modality] = losses.regression(head(hidden), features[targets], present[targets], self.regression)
+                parts[modality] = losses.regression(head(hidden), features[targets], present[targets], regression)
         return {"total": sum(self.tasks(parts).values()), **parts}
 
     def tasks(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -128,7 +101,7 @@ class MAF(MultimodalModel):
 
     @torch.inference_mode()
     def attention(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """What each layer looks at, for pictures.
+        """Attention of each layer, for figures.
 
         Returns:
             weights (layers, B, H, T, T), and scores of each stream before fusion (layers, B, H, S, T, T), in the

@@ -1,25 +1,26 @@
-"""A first-order Markov chain: what followed the last item most often in training.
+"""A first-order Markov chain: the most frequent successor of the last item in training.
 
 P(j | i) = n_ij / sum_j n_ij by maximum likelihood (the chain that FPMC factorises: Rendle et al., WWW 2010),
-interpolated with popularity (Jelinek and Mercer 1980): score_j = (1 - backoff) P(j | last) + backoff P(j). Thus
-popularity decides between equals, and alone where nothing ever followed.
+interpolated with popularity (Jelinek and Mercer 1980): score_j = (1 - backoff) P(j | last) + backoff P(j). Popularity
+breaks ties, and ranks alone behind an item without successors.
 """
 
 import torch
 from torch import Tensor
 
+from mmrec.config import models as config
 from mmrec.data.batches import take
 from mmrec.data.sequences import Sequences
-from mmrec.models.next_item import last, to_front
+from mmrec.models.next_item import last, left_align
 
 
 class MarkovChain:
     """Letters: B batch, T time, V items, N different transitions.
 
-    Transitions lie one after the other by what they start from; `offsets[i]:offsets[i + 1]` are those from item i.
+    Transitions are sorted by their first item; `offsets[i]:offsets[i + 1]` are those from item i.
     """
 
-    def __init__(self, *, sequences: Sequences, backoff: float):
+    def __init__(self, settings: config.MarkovChain, *, sequences: Sequences):
         columns = sequences.n_items + 1
         items = sequences.training_items()
         length = sequences.train_end - sequences.offsets[:-1]
@@ -30,13 +31,13 @@ class MarkovChain:
         self.following = pairs % columns  # (N,) item numbers
         self.offsets = torch.searchsorted(start, torch.arange(columns + 1, device=items.device))
         total = torch.zeros(columns, device=items.device).index_add_(0, start, counts.float())
-        self.probability = (1 - backoff) * counts / total[start]  # (N,)
+        self.probability = (1 - settings.backoff) * counts / total[start]  # (N,)
         popularity = sequences.item_counts().float()
-        self.popularity = backoff * popularity / popularity.sum()  # (V,)
+        self.popularity = settings.backoff * popularity / popularity.sum()  # (V,)
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """items (B, T), padded with 0 on either side, lengths (B,) -> (B, V); column j is item j + 1."""
-        latest = last(to_front(items), lengths)  # (B,)
+        latest = last(left_align(items), lengths)  # (B,)
         begin = self.offsets[latest]
         length = self.offsets[latest + 1] - begin
         scores = self.popularity.new_zeros(len(items), len(self.popularity) + 1)

@@ -1,4 +1,4 @@
-"""Features of items as inputs of a model: kept beside the weights, turned into streams of vectors.
+"""Features of items as inputs of a model: buffers beside the weights, encoded as streams.
 
 Letters: B batch, T time, V items, F feature width, D_s width of a stream.
 """
@@ -26,8 +26,8 @@ class ModalityEncoder(nn.Module):
     def forward(self, items: Tensor, features: Tensor, present: Tensor) -> Tensor:
         """items (B, T), features (V + 1, F), present (V + 1,) -> (B, T, D_s).
 
-        Every position is projected, repeated items too: were each different item projected once, the size of the
-        product, and with it the last bits of earlier positions, would depend on later items.
+        Every position is projected, repeated items too. Projecting distinct items once would let later items change the
+        size of the product, and so the last bits of earlier positions.
         """
         return self.norm(self.project(features[items])).where(present[items, None], self.missing)
 
@@ -38,7 +38,7 @@ class MultimodalModel(NextItemModel):
     encoders: nn.ModuleDict
 
     def keep(self, features: Features, modalities: Iterable[str]) -> None:
-        """Hold on to the features of these modalities. They belong to the data set: neither trained nor saved."""
+        """Register the features of these modalities as buffers, neither trained nor saved: they belong to the data."""
         for modality in modalities:
             for name, tensor in zip(("features", "present"), features[modality], strict=True):
                 self.register_buffer(f"{modality}_{name}", tensor, persistent=False)
@@ -54,29 +54,3 @@ class MultimodalModel(NextItemModel):
 def encoders(features: Features, modalities: Iterable[str], dim: int) -> nn.ModuleDict:
     """A fresh encoder to width `dim` for each modality."""
     return nn.ModuleDict({m: ModalityEncoder(features[m][0].shape[1], dim) for m in modalities})
-
-
-DISGUISE_SEED = 20240527
-
-
-def disguised(features: Features, how: str) -> Features:
-    """Features that say nothing of their items, to be compared with those that do; the same at every call.
-
-    Args:
-        how: `own`: as they are. `permuted`: each modality's vectors moved among the items that have it. `random`:
-            normal vectors of the same size; of categories, as many as the item has, drawn evenly.
-    """
-    if how == "own":
-        return features
-    generator = torch.Generator().manual_seed(DISGUISE_SEED)
-    changed = {}
-    for modality, (matrix, present) in sorted(features.items()):
-        rows = matrix[present].cpu()
-        if how == "permuted":
-            rows = rows[torch.randperm(len(rows), generator=generator)]
-        elif modality == "category":
-            rows = rows.gather(1, torch.rand(rows.shape, generator=generator).argsort(1))
-        else:
-            rows = torch.randn(rows.shape, generator=generator)
-        changed[modality] = (matrix.clone().index_put_((present,), rows.to(matrix)), present)
-    return changed

@@ -1,4 +1,4 @@
-"""What every neural model here does with its states: ask for the next item in training, score all items afterwards."""
+"""Base of every neural model: loss of the next item in training, scores of all items afterwards."""
 
 import torch
 from torch import Tensor, nn
@@ -14,33 +14,33 @@ class NextItemModel(nn.Module):
 
     item: nn.Embedding
 
-    def table(self) -> Tensor:
-        """What states are multiplied with: (V, D)."""
+    def output_embedding(self) -> Tensor:
+        """(V, D): a state's product with row j scores item j + 1."""
         return self.item.weight[1:]
 
     def loss(self, items: Tensor, targets: Tensor, criterion: Criterion) -> dict[str, Tensor]:
         """items, targets (B, T), padded with 0 on the right -> `total`."""
         real = targets > 0
-        return {"total": criterion(self(items)[real], self.table(), targets[real] - 1)}
+        return {"total": criterion(self(items)[real], self.output_embedding(), targets[real] - 1)}
 
     def tasks(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The parts of a loss as they enter its total; here the next item is all that is asked."""
+        """The parts of a loss as they enter its total; here the next item alone."""
         return {"id": parts["total"]}
 
     @torch.inference_mode()
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """How likely each item comes next.
+        """Scores of the next item.
 
         Args:
-            items: (B, T), padded with 0 on either side. lengths: (B,) how many are no padding.
+            items: (B, T), padded with 0 on either side. lengths: (B,) items without padding.
 
         Returns:
             (B, V), column j is item j + 1.
         """
-        return last(self(to_front(items)), lengths) @ self.table().T
+        return last(self(left_align(items)), lengths) @ self.output_embedding().T
 
 
-def to_front(items: Tensor) -> Tensor:
+def left_align(items: Tensor) -> Tensor:
     """(B, T) padded with 0 anywhere -> the same items in the same order, padded on the right."""
     return items.gather(1, (items == 0).byte().argsort(dim=1, stable=True))
 

@@ -1,4 +1,4 @@
-"""NOVA (Liu et al., AAAI 2021, arXiv 2103.03578): side information guides attention and never enters what it moves.
+"""NOVA (Liu et al., AAAI 2021, arXiv 2103.03578): side information enters queries and keys, never values.
 
 In each layer softmax(Q K^T / sqrt(d_k)) V, with Q = R W_Q, K = R W_K and V = R_id W_V. R fuses f_1..f_m: the id stream,
 the positions and the features.
@@ -7,14 +7,15 @@ the positions and the features.
     concat  R = [f_1; ..; f_m] W + b
     gate    R = sum_i G_i f_i, G = sigmoid(F W_F), F the f_i as rows
 
-The paper puts this into BERT4Rec, looking both ways. Comparisons with SASRec (DIF-SR's, on RecBole) look back only, and
-so does this: all models here differ by what they see, not by how they are trained.
+The paper's NOVA is bidirectional, inside BERT4Rec. This one is causal, as in comparisons with SASRec (DIF-SR's, on
+RecBole): models here differ by input, not by training.
 """
 
 import torch
 from torch import Tensor, nn
 
-from mmrec.models.layers import Block, Dropout, Positions, initialise
+from mmrec.config import models as config
+from mmrec.models.layers import Dropout, Positions, blocks, initialise
 from mmrec.models.modalities import Features, MultimodalModel, encoders
 
 
@@ -40,42 +41,22 @@ class EmbeddingFusion(nn.Module):
 
 
 class NOVA(MultimodalModel):
-    """Letters: B batch, T time, D width of every stream, m streams, V items.
+    """Letters: B batch, T time, D width of every stream, m streams, V items."""
 
-    Args:
-        positions_from: where positions are counted from, see `Positions`.
-        features: see `Features`. modalities: those that are used. fusion: of embeddings, in every layer anew.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_items: int,
-        max_length: int,
-        features: Features,
-        dim: int,
-        layers: int,
-        heads: int,
-        dropout: float,
-        positions_from: str,
-        modalities: tuple[str, ...],
-        fusion: str,
-    ):
+    def __init__(self, settings: config.NOVA, *, n_items: int, max_length: int, features: Features):
         super().__init__()
+        dim, modalities = settings.dim, settings.modalities
         self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        self.position = Positions(max_length, dim, start=positions_from)
+        self.position = Positions(max_length, dim, start=settings.positions_from)
         self.norm = nn.LayerNorm(dim)
-        self.position_norm = nn.LayerNorm(dim)  # all that is fused is on one scale, so that nothing goes under
-        self.dropout = Dropout(dropout)
+        self.position_norm = nn.LayerNorm(dim)  # all fused streams have one scale
+        self.dropout = Dropout(settings.dropout)
         self.keep(features, modalities)
         self.encoders = encoders(features, modalities, dim)
         self.fusions = nn.ModuleList(
-            EmbeddingFusion(kind=fusion, streams=2 + len(modalities), dim=dim) for _ in range(layers)
+            EmbeddingFusion(kind=settings.fusion, streams=2 + len(modalities), dim=dim) for _ in range(settings.layers)
         )
-        self.blocks = nn.ModuleList(
-            Block(stream_dims=[dim], heads=heads, dropout=dropout, fusion="sum", max_length=max_length)
-            for _ in range(layers)
-        )
+        self.blocks = blocks(settings, max_length, dim)
         self.apply(initialise)
 
     def forward(self, items: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Popularity: every user is offered what was chosen most often in training; score_j = n_j, whatever the history.
+"""Popularity: score_j = n_j, the count of item j in training, for every history.
 
 POP in the comparisons of SASRec (Kang and McAuley, ICDM 2018, section IV-B) and BERT4Rec (Sun et al., CIKM 2019).
 """

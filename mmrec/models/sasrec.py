@@ -10,32 +10,18 @@ successors (arXiv 2309.07602).
 
 from torch import Tensor, nn
 
+from mmrec.config import models as config
 from mmrec.models.layers import Transformer, initialise
 from mmrec.models.next_item import NextItemModel
 
 
 class SASRec(NextItemModel):
-    """Letters: B batch, T time, D width, V items.
+    """Letters: B batch, T time, D width, V items."""
 
-    Args:
-        positions_from: where positions are counted from, see `Positions`.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_items: int,
-        max_length: int,
-        dim: int,
-        layers: int,
-        heads: int,
-        dropout: float,
-        positions_from: str,
-    ):
+    def __init__(self, settings: config.SASRec, *, n_items: int, max_length: int):
         super().__init__()
-        self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
-        shape = {"dim": dim, "layers": layers, "heads": heads, "dropout": dropout, "max_length": max_length}
-        self.transformer = Transformer(**shape, positions_from=positions_from)
+        self.item = nn.Embedding(n_items + 1, settings.dim, padding_idx=0)
+        self.transformer = Transformer(settings, max_length)
         self.apply(initialise)
 
     def forward(self, items: Tensor) -> Tensor:

@@ -45,8 +45,7 @@ def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
 
 def _settings(experiment: config.Experiment) -> dict[str, Any]:
     trained = {} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training)
-    categories = {"categories": experiment.categories} if config.sees(experiment.model, "category") else {}
-    return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained | categories
+    return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained | asdict(experiment.data)
 
 
 def _shown(value: Any) -> str:

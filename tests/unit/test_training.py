@@ -21,8 +21,8 @@ BUDGET = config.Training(
     weight_decay=0.0,
     clip_norm=5.0,
     gradients="summed",
-    histories="ordered",
 )
+SMALL = config.SASRec(dim=8, layers=1, heads=2, dropout=0.3, positions_from="oldest")
 LOSSES = ["softmax", "sampled_softmax", "bce"]
 LONGEST = 8
 
@@ -35,11 +35,11 @@ class Interrupted(Exception):
 def train(shop, tmp_path):
     """Train a small SASRec with dropout; what was interrupted under the same name goes on."""
 
-    def train(name="run", budget=BUDGET, seed=0, change=lambda model: None):
+    def train(name="run", budget=BUDGET, seed=0, change=lambda model: None, sequences=shop.sequences):
         torch.manual_seed(seed)
-        model = SASRec(n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3, positions_from="oldest")
+        model = SASRec(SMALL, n_items=30, max_length=LONGEST)
         change(model)
-        curve = fit(model, shop.sequences, budget, max_length=LONGEST, seed=seed, checkpoint=tmp_path / name)
+        curve = fit(model, sequences, budget, max_length=LONGEST, seed=seed, checkpoint=tmp_path / name)
         return model, curve
 
     return train
@@ -101,7 +101,6 @@ CHANGES = {
     "learning_rate": 0.02,
     "weight_decay": 0.1,
     "clip_norm": 0.01,
-    "histories": "shuffled",
 }
 
 
@@ -282,7 +281,7 @@ def test_what_was_learned_before_the_failure_is_kept(train, monkeypatch, tmp_pat
 
 def test_users_too_short_to_learn_from_are_named(make_sequences, tmp_path):
     short = make_sequences([[1, 2, 3], [4]], n_items=9)
-    model = SASRec(n_items=9, max_length=LONGEST, dim=4, layers=1, heads=1, dropout=0.0, positions_from="oldest")
+    model = SASRec(SMALL, n_items=9, max_length=LONGEST)
     with pytest.raises(TrainingError, match="no user has two training interactions"):
         fit(model, short, BUDGET, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run")
 
@@ -419,9 +418,7 @@ def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp
 
     def trained(name, budget):
         torch.manual_seed(0)
-        model = SASRec(
-            n_items=30, max_length=LONGEST, dim=8, layers=1, heads=2, dropout=0.3, positions_from="oldest"
-        ).to("cuda")
+        model = SASRec(SMALL, n_items=30, max_length=LONGEST).to("cuda")
         return model, fit(model, data, budget, max_length=LONGEST, seed=0, checkpoint=tmp_path / name)
 
     torch.use_deterministic_algorithms(True)
@@ -438,22 +435,14 @@ def test_a_gpu_run_gives_the_same_bits_twice_and_after_an_interruption(shop, tmp
 def train_maf(shop, tmp_path):
     """Train a small MAF with all heads."""
     weights = {"image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0}
-    kind = {"way": "scores", "fusion": "sum", "position": "added", "regression": "cosine", "weighting": "fixed"}
-    feeds = {"modalities": ("image",), "features": shop.features, "features_are": "own", "modality_dropout": 0.0}
-    size = {
-        "n_items": 30,
-        "max_length": LONGEST,
-        "dim": 8,
-        "stream_dim": 8,
-        "layers": 1,
-        "heads": 2,
-        "dropout": 0.0,
-        "positions_from": "oldest",
-    }
+    kind = {"fusion_stage": "scores", "score_fusion": "sum", "position": "added", "modalities": ("image",)}
+    kind |= {"regression": "cosine", "weighting": "fixed", "modality_dropout": 0.0}
+    size = {"dim": 8, "stream_dim": 8, "layers": 1, "heads": 2, "dropout": 0.0, "positions_from": "oldest"}
+    settings = config.MAF(**weights, **kind, **size)
 
     def train_maf(gradients, seed=0):
         torch.manual_seed(seed)
-        model = MAF(**weights, **kind, **feeds, **size)
+        model = MAF(settings, n_items=30, max_length=LONGEST, features=shop.features)
         budget = replace(BUDGET, gradients=gradients)
         checkpoint = tmp_path / gradients
         curve = fit(model, shop.sequences, budget, max_length=LONGEST, seed=seed, checkpoint=checkpoint)
@@ -486,16 +475,8 @@ def test_one_task_has_nothing_to_agree_with(train):
     assert same_bits(plain, watched)
 
 
-def test_shuffled_histories_are_those_of_the_seed(shop):
-    shuffled = replace(BUDGET, histories="shuffled")
-    for split in ("valid", "test"):
-        assert torch.equal(training.shown(shop.sequences, BUDGET, split, 3).items, shop.sequences.items)
-        shown = training.shown(shop.sequences, shuffled, split, 3)
-        assert torch.equal(shown.items, shop.sequences.shuffled(split, 3).items)
-
-
-def test_without_order_what_comes_next_on_the_circle_is_not_learned(train):
+def test_without_order_what_comes_next_on_the_circle_is_not_learned(train, shop):
     budget = replace(BUDGET, epochs=15, patience=15)
-    ordered, shuffled = train("a", budget), train("b", replace(budget, histories="shuffled"))
+    ordered, shuffled = train("a", budget), train("b", budget, sequences=shop.sequences.shuffled("valid", 0))
     best = [max(row["valid_ndcg_10"] for row in curve) for _, curve in (ordered, shuffled)]
     assert best[0] > 1.3 * best[1]

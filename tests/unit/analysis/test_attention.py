@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mmrec import config
 from mmrec.analysis import attention
 from mmrec.models.maf import MAF
 from mmrec.models.sasrec import SASRec
@@ -67,17 +68,17 @@ def test_shares_do_not_depend_on_how_users_are_batched(three, monkeypatch):
 
 def test_shares_of_every_layer_of_maf_add_up(shop):
     torch.manual_seed(0)
-    model = MAF(n_items=30, max_length=8, features=shop.features, **MODEL).eval()
+    model = MAF(config.MAF(**MODEL), n_items=30, max_length=8, features=shop.features).eval()
     shares = attention.stream_shares(model.attention, model.streams, shop.sequences, 8)
     assert shares.groupby("layer")["share"].sum().tolist() == pytest.approx([1, 1])
     assert shares["stream"].tolist() == ["item", "image", "text", "category"] * 2
 
 
 MODEL = {
-    **{"dim": 8, "stream_dim": 8, "layers": 2, "heads": 2, "dropout": 0.0, "fusion": "sum", "position": "added"},
+    **{"dim": 8, "stream_dim": 8, "layers": 2, "heads": 2, "dropout": 0.0, "score_fusion": "sum", "position": "added"},
     **{"positions_from": "oldest"},
     **{"modalities": ("image", "text", "category"), "image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0},
-    **{"regression": "cosine", "way": "scores", "weighting": "fixed", "modality_dropout": 0.0, "features_are": "own"},
+    **{"regression": "cosine", "fusion_stage": "scores", "weighting": "fixed", "modality_dropout": 0.0},
 }
 
 
@@ -207,9 +208,9 @@ def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(mak
 def test_what_sasrec_looks_at_is_what_maf_without_features_does(shop, start):
     torch.manual_seed(0)
     without = MODEL | {"modalities": (), "positions_from": start}
-    maf = MAF(n_items=30, max_length=8, features=shop.features, **without).eval()
+    maf = MAF(config.MAF(**without), n_items=30, max_length=8, features=shop.features).eval()
     own = {name: without[name] for name in ("dim", "layers", "heads", "dropout", "positions_from")}
-    sasrec = SASRec(n_items=30, max_length=8, **own).eval()
+    sasrec = SASRec(config.SASRec(**own), n_items=30, max_length=8).eval()
     names = {"position": "transformer.position", "norm": "transformer.norm", "body": "transformer"}
     state = {}
     for name, value in maf.state_dict().items():

@@ -3,6 +3,7 @@ import dataclasses
 import json
 from datetime import date
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -60,7 +61,6 @@ training:
   weight_decay: 0.0
   clip_norm: 5.0
   gradients: summed
-  histories: ordered
 models:
   popularity: {}
   sasrec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest}
@@ -72,8 +72,8 @@ models:
     dropout: 0.5
     positions_from: oldest
     modalities: [image, text, category]
-    fusion: sum
-    way: scores
+    score_fusion: sum
+    fusion_stage: scores
     position: stream
     image_weight: 1.0
     text_weight: 1.0
@@ -81,7 +81,6 @@ models:
     regression: cosine
     weighting: fixed
     modality_dropout: 0.0
-    features_are: own
   bert4rec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, mask_share: 0.2}
   item_knn: {neighbours: 5, shrinkage: 1.0, decay: 0.5}
   sasrecf: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category]}
@@ -146,7 +145,7 @@ WRONG = {
     "misspelt key": ("patience: 10", "patients: 10", ["training.patients: no such key", "'patience'"]),
     "misspelt key in a source": ("shoppers: 10", "shopers: 10", ["source.demo.shopers: no such key", "'shoppers'"]),
     "misspelt key in an encoder": ("layer: fc7", "layr: fc7", ["encoders.vgg.vgg16.layr: no such key", "'layer'"]),
-    "key that is missing": ("    user_core: 5\n", "", ["datasets.shop.user_core: Field required"]),
+    "key that is missing": ("    title: a shop\n", "", ["datasets.shop.title: Field required"]),
     "text for a number": ("epochs: 200", "epochs: many", ["training.epochs", "integer", "'many'"]),
     "quoted number": ("epochs: 200", 'epochs: "200"', ["training.epochs", "integer", "'200'"]),
     "fraction for a count": ("threads: 1", "threads: 1.5", ["runtime.threads", "integer", "1.5"]),
@@ -169,7 +168,11 @@ WRONG = {
     "unknown modality": ("[image, text, category]", "[image, sound]", ["maf.modalities.1", "'image', 'text'", "sound"]),
     "modality not in a list": ("[image, text, category]", "image", ["maf.modalities", "array", "'image'"]),
     "modality twice": ("[image, text, category]", "[text, text]", ["models.maf.modalities: it holds one twice"]),
-    "unknown fusion": ("fusion: sum", "fusion: mean", ["models.maf.fusion", "'sum', 'concat' or 'gate'", "'mean'"]),
+    "unknown fusion": (
+        "fusion: sum",
+        "fusion: mean",
+        ["models.maf.score_fusion", "'sum', 'concat' or 'gate'", "'mean'"],
+    ),
     "strengths": ("noise: 0.1", "noise: 0.2", ["datasets.shop.source.demo", "must be 1, they are 1.1"]),
     "unknown source": ("kind: demo", "kind: damo", ["datasets.shop.source", "'damo'", "'demo', 'folder'"]),
     "category that is a path": ("{kind: folder}", amazon("../x"), ["source.amazon.category", "pattern", "'../x'"]),
@@ -252,7 +255,7 @@ WRONG = {
     "choice of a model": (
         "{epochs: 7}",
         "{epochs: 7}\n    experiments: {sasrec: {model: maf}}",
-        ["blind.experiments.sasrec.model: no such key; one of ['options', 'training']"],
+        ["blind.experiments.sasrec.model: no such key; one of ['options', 'training', 'data']"],
     ),
     "seeds of a data set": ("{epochs: 7}", "{epochs: 7}\n    seeds: []", ["datasets.blind.seeds", "at least 1"]),
     "no user expected": (
@@ -269,18 +272,22 @@ WRONG = {
     "nothing masked": ("mask_share: 0.2", "mask_share: 0.0", ["models.bert4rec.mask_share", "greater than 0"]),
     "growing with age": ("decay: 0.5", "decay: 1.5", ["models.item_knn.decay", "less than or equal to 1"]),
     "unknown fusion of embeddings": ("fusion: gate", "fusion: mean", ["models.nova.fusion", "or 'gate'", "'mean'"]),
-    "unknown way": ("way: scores", "way: middle", ["models.maf.way", "'early_sum' or 'late'", "'middle'"]),
+    "unknown stage": (
+        "stage: scores",
+        "stage: middle",
+        ["models.maf.fusion_stage", "'early_sum' or 'late'", "'middle'"],
+    ),
     "streams of two widths that are added": (
-        "way: scores",
-        "way: late",
-        ["models.maf", "way late adds streams: stream_dim must be dim, 8, not 4"],
+        "stage: scores",
+        "stage: late",
+        ["models.maf", "fusion_stage late adds streams: stream_dim must be dim, 8, not 4"],
     ),
     "late positions": (
         "stream_dim: 4\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    positions_from: oldest\n"
-        "    modalities: [image, text, category]\n    fusion: sum\n    way: scores",
+        "    modalities: [image, text, category]\n    score_fusion: sum\n    fusion_stage: scores",
         "stream_dim: 8\n    layers: 1\n    heads: 2\n    dropout: 0.5\n    positions_from: oldest\n"
-        "    modalities: [image, text, category]\n    fusion: sum\n    way: late",
-        ["models.maf", "way late", "use position: added"],
+        "    modalities: [image, text, category]\n    score_fusion: sum\n    fusion_stage: late",
+        ["models.maf", "fusion_stage late", "use position: added"],
     ),
     "budget of a search": ("{epochs: 5}", "{epoch: 5}", ["tuning.training.epoch: no such key", "'epochs'"]),
     "budget of a slow one": ("{epochs: 6}", "{epoch: 6}", ["tuning.slow.sasrec.epoch: no such key", "'epochs'"]),
@@ -299,6 +306,11 @@ WRONG = {
     "experiment's override": ("{dim: 4}", "{dims: 4}", ["narrow.sasrec.options.dims: no such key", "'dim'"]),
     "experiment's training": ("{epochs: 3}", "{epoch: 3}", ["narrow.sasrec.training.epoch: no such key", "'epochs'"]),
     "experiment's value": ("{epochs: 3}", "{epochs: 0}", ["narrow.sasrec.training.epochs", "greater than or equal"]),
+    "experiment's control": (
+        "options: {dim: 4}",
+        "data: {features: permutated}",
+        ["narrow.sasrec.data.features", "'permuted', 'random' or 'none'", "'permutated'"],
+    ),
     "experiment's key": ("options: {dim", "option: {dim", ["narrow.sasrec.option: no such key", "'options'"]),
     "data set's override": ("{dim: 16}", "{dims: 16}", ["blind.models.sasrec.dims: no such key", "'dim'"]),
     "data set's model": ("{sasrec: {dim", "{sasrecs: {dim", ["blind.models: no model 'sasrecs'", "'sasrec'"]),
@@ -353,6 +365,19 @@ def test_dates_lists_and_nulls_arrive_as_what_they_are(read):
     assert read().protocol.ks == (5, 10)
 
 
+def test_the_smallest_data_set_is_a_title_and_a_source(read):
+    smallest = read("  blind:\n", "  own:\n    title: my shop\n    source: {kind: folder}\n  blind:\n").datasets["own"]
+    assert (smallest.user_core, smallest.item_core, smallest.split) == (5, 5, config.LeaveOneOut())
+    assert (smallest.modalities, smallest.groups, smallest.expected) == ((), ("main",), None)
+
+
+def test_without_features_a_model_has_no_modality(read):
+    found = read("{dim: 4}, training", "{dim: 4}, data: {features: none}, training").resolve("shop", "narrow")
+    assert found[0].data == config.DataControls(features="none")
+    settings = read("maf: {model: maf}", "maf: {model: maf, data: {features: none}}")
+    assert settings.resolve("shop", "main")[2].model.modalities == ()
+
+
 def test_settings_cannot_be_changed_after_reading(read):
     with pytest.raises(dataclasses.FrozenInstanceError):
         read().training.epochs = 3
@@ -382,7 +407,7 @@ def test_overrides_of_one_model_leave_the_others_alone(read):
     assert next(e for e in read().resolve("blind", "main") if e.name == "maf").model.dim == 8
 
 
-CHOSEN = "experiments: {sasrec: {options: {dim: 2}, training: {epochs: 5}}, maf: {options: {fusion: gate}}}"
+CHOSEN = "experiments: {sasrec: {options: {dim: 2}, training: {epochs: 5}}, maf: {options: {score_fusion: gate}}}"
 
 
 def test_what_a_data_set_says_of_an_experiment_overrides_all_else(read):
@@ -395,7 +420,7 @@ def test_what_a_data_set_says_of_an_experiment_overrides_all_else(read):
     settings = read("{epochs: 7}", "{epochs: 7}\n    " + CHOSEN)
     popularity, sasrec, maf = settings.resolve("blind", "main")
     assert (sasrec.model.dim, sasrec.training.epochs) == (2, 5)  # not the 16 and 7 of the data set
-    assert (maf.model.dim, maf.model.fusion, maf.training.epochs) == (8, "gate", 7)
+    assert (maf.model.dim, maf.model.score_fusion, maf.training.epochs) == (8, "gate", 7)
     assert popularity == read().resolve("blind", "main")[0]
     assert settings.resolve("shop", "main") == read().resolve("shop", "main")
 
@@ -407,7 +432,7 @@ def test_what_a_data_set_says_of_an_experiment_can_be_left_out(read):
 
 VARIANTS = """\
   variant:
-    gated: {model: maf, control: maf, options: {fusion: gate}}
+    gated: {model: maf, control: maf, options: {score_fusion: gate}}
     unlike: {model: maf, control: sasrec, options: {regression: mse}}
     blind_too: {model: maf, control: gated, needs: [image]}
   deep:"""
@@ -426,17 +451,38 @@ def variants(tmp_path):
 
 
 def test_a_variant_differs_from_a_tuned_control_in_what_it_says_alone(variants):
-    settings, found = variants("{maf: {options: {fusion: concat, layers: 3}, training: {epochs: 5}}}")
+    settings, found = variants("{maf: {options: {score_fusion: concat, layers: 3}, training: {epochs: 5}}}")
     tuned = next(e for e in settings.resolve("blind", "main") if e.name == "maf")
-    assert (tuned.model.layers, tuned.model.fusion, tuned.training.epochs) == (3, "concat", 5)
-    assert found["gated"].model == dataclasses.replace(tuned.model, fusion="gate")
+    assert (tuned.model.layers, tuned.model.score_fusion, tuned.training.epochs) == (3, "concat", 5)
+    assert found["gated"].model == dataclasses.replace(tuned.model, score_fusion="gate")
     assert found["gated"].training == tuned.training
     assert (found["unlike"].model.layers, found["unlike"].training.epochs) == (1, 7)  # its control is another model
 
 
-def test_a_variant_that_was_tuned_itself_is_what_its_tuning_chose(variants):
-    _, found = variants("{maf: {options: {layers: 3}}, gated: {options: {dropout: 0.1}}}")
-    assert (found["gated"].model.layers, found["gated"].model.dropout) == (1, 0.1)
+def test_what_a_data_set_says_of_a_variant_wins_over_its_control(variants):
+    _, found = variants("{maf: {options: {layers: 3, dropout: 0.2}}, gated: {options: {dropout: 0.1}}}")
+    assert (found["gated"].model.layers, found["gated"].model.dropout) == (3, 0.1)
+
+
+def test_a_variant_of_a_variant_starts_from_that_and_takes_over_its_data_controls(variants):
+    chain = """  variant:
+    first: {model: maf, control: maf, options: {layers: 2}, training: {epochs: 3}, data: {histories: shuffled}}
+    second: {model: maf, control: first, options: {heads: 1}}
+    other: {model: sasrec, control: first, options: {dim: 2}}
+  deep:"""
+    _, found = variants("{first: {options: {dropout: 0.2}}}", chain)
+    second, other = found["second"], found["other"]
+    assert (second.model.layers, second.model.heads, second.model.dropout, second.training.epochs) == (2, 1, 0.2, 3)
+    assert (second.data.histories, other.data.histories, other.training.epochs) == ("shuffled", "ordered", 7)
+
+
+def test_variants_that_start_from_each_other_are_refused(variants):
+    circle = """  variant:
+    one: {model: maf, control: other, options: {layers: 2}}
+    other: {model: maf, control: one, options: {layers: 3}}
+  deep:"""
+    with pytest.raises(ConfigError, match="variant.other.control: 'one' starts from 'other' itself"):
+        variants("{}", circle)
 
 
 def test_experiments_that_need_a_modality_are_left_out_without_it(variants):
@@ -449,20 +495,20 @@ def test_experiments_that_need_a_modality_are_left_out_without_it(variants):
     "model, options", [("sasrec", "{}"), ("maf", "{modalities: [text], category_weight: 0.0}")], ids=["sasrec", "maf"]
 )
 def test_fewer_categories_are_refused_where_none_is_shown(variants, model, options):
-    asked = f"{{model: {model}, control: maf, options: {options}, categories: rarest}}"
-    with pytest.raises(ConfigError, match="variant.gated.categories: no category is shown there"):
-        variants("{}", VARIANTS.replace("{model: maf, control: maf, options: {fusion: gate}}", asked, 1))
+    asked = f"{{model: {model}, control: maf, options: {options}, data: {{categories: rarest}}}}"
+    with pytest.raises(ConfigError, match="variant.gated.data.categories: no category is shown there"):
+        variants("{}", VARIANTS.replace("{model: maf, control: maf, options: {score_fusion: gate}}", asked, 1))
 
 
 def test_fewer_categories_are_refused_on_a_data_set_without_any(read):
-    asked = "{model: maf, options: {modalities: [category]}, categories: rarest}"
+    asked = "{model: maf, options: {modalities: [category]}, data: {categories: rarest}}"
     changed = PARAMS.replace("  deep:", f"  fewer:\n    fewer: {asked}\n  deep:", 1)
     shop, blind = changed.split("  blind:")
     changed = f"{shop}  blind:{blind.replace('category: true', 'category: false', 1)}"
-    with pytest.raises(ConfigError, match="with datasets.blind, experiments.fewer.fewer.categories: no category"):
+    with pytest.raises(ConfigError, match="with datasets.blind, experiments.fewer.fewer.data.categories: no category"):
         read(PARAMS, changed)
     found = read(PARAMS, changed.replace("maf, options: {modalities", "maf, needs: [category], options: {modalities"))
-    assert not found.resolve("blind", "fewer") and found.resolve("shop", "fewer")[0].categories == "rarest"
+    assert not found.resolve("blind", "fewer") and found.resolve("shop", "fewer")[0].data.categories == "rarest"
 
 
 def test_controls_of_a_data_set_are_those_of_its_groups(variants):
@@ -481,7 +527,7 @@ def test_an_experiment_that_is_one_of_main_under_another_name_is_refused(variant
     with pytest.raises(
         ConfigError, match="experiments.variant.gated is the same as maf of main: say what differs under"
     ):
-        variants("{}", VARIANTS.replace("{fusion: gate}", "{}", 1))
+        variants("{}", VARIANTS.replace("{score_fusion: gate}", "{}", 1))
 
 
 def test_groups_that_a_data_set_does_not_use_may_share_names_with_its_own(read):
@@ -526,7 +572,7 @@ def test_sources_with_addresses_are_fetched_and_all_others_placed():
 
 
 def test_every_model_that_can_be_named_is_a_model_that_can_be_resolved():
-    assert set(config.get_args(config.Model)) == set(config.MODELS.values())
+    assert set(get_args(config.Model)) == set(config.MODELS.values())
     assert len(set(config.MODELS.values())) == len(config.MODELS)
     assert set(config.UNTRAINED) < set(config.MODELS.values())
 
@@ -579,11 +625,11 @@ def test_an_override_that_fits_one_data_set_only_is_refused_with_its_name(read):
 def _sections(kind: type, found: set[type]) -> set[type]:
     """The dataclass and all those that stand behind its fields."""
     found.add(kind)
-    for hint in config.get_type_hints(kind).values():
+    for hint in get_type_hints(kind).values():
         stack = [hint]
         while stack:
             part = stack.pop()
-            stack += config.get_args(part)
+            stack += get_args(part)
             if dataclasses.is_dataclass(part) and part not in found:
                 _sections(part, found)
     return found
@@ -595,8 +641,8 @@ def _cells(notebook: Path) -> str:
 
 
 def _names_used() -> set[str]:
-    """Attributes, parameters and whole strings in the code outside of config.py, and in notebooks."""
-    texts = [path.read_text() for path in (ROOT / "mmrec").rglob("*.py") if path.name != "config.py"]
+    """Attributes, parameters and whole strings in the code outside of mmrec.config, and in notebooks."""
+    texts = [path.read_text() for path in (ROOT / "mmrec").rglob("*.py") if path.parent.name != "config"]
     texts += [_cells(path) for path in (ROOT / "notebooks").glob("*.ipynb")]
     used = set()
     for node in (node for text in texts for node in ast.walk(ast.parse(text))):
@@ -609,9 +655,12 @@ def _names_used() -> set[str]:
     return used
 
 
-KINDS = sorted(_sections(config.Config, set()) | set(config.MODELS.values()), key=lambda kind: kind.__name__)
+KINDS = sorted(
+    _sections(config.Config, set()) | set(config.MODELS.values()) | {config.DataControls},
+    key=lambda kind: kind.__name__,
+)
 # There; and `kind`, the tag.
-READ_BY_CONFIG = {"model", "models", "options", "experiments", "control", "needs"}
+READ_BY_CONFIG = {"model", "models", "options", "experiments", "control", "needs", "data"}
 BY_MODALITY = {f"{modality}_weight" for modality in ("image", "text", "category")}  # read as f"{modality}_weight"
 
 

@@ -159,7 +159,7 @@ def test_numbers_take_no_more_bytes_than_they_need_and_come_back_as_they_were(tm
 
 def test_a_group_takes_from_the_archive_and_puts_there_what_it_lacks(shop_params, write_shop, tmp_path, monkeypatch):
     settings = config.load(shop_params)
-    settings = config.replace(settings, datasets={"shop": config.replace(settings.datasets["shop"], archived=True)})
+    settings = replace(settings, datasets={"shop": replace(settings.datasets["shop"], archived=True)})
     monkeypatch.setattr(grid, "side_by_side", lambda work, tasks, *_: [work(task) for task in tasks])
     paths = config.Paths(tmp_path, tmp_path)
     write_shop(paths.processed("shop"))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -91,9 +91,8 @@ def test_every_model_is_built_from_its_settings_and_scores(shop, choose, name, k
 @pytest.mark.parametrize("kind", config.MODELS.values(), ids=config.MODELS.keys())
 def test_a_model_asks_for_its_settings_and_of_the_data_for_what_there_is(kind):
     asked = set(inspect.signature(build.MODELS[kind]).parameters)
-    settings = {field.name for field in fields(kind)}
-    assert settings <= asked
-    assert asked - settings <= {"n_items", "max_length", "features", "sequences"}
+    assert asked <= {"settings", "n_items", "max_length", "features", "sequences"}
+    assert ("settings" in asked) is bool(fields(kind))
 
 
 # --- every setting of a model reaches it, and its runs' key ------------------------------------------------------
@@ -114,16 +113,15 @@ CHANGES = {
     | {
         "stream_dim": 8,
         "modalities": ("image", "category"),
-        "fusion": "sum",
+        "score_fusion": "sum",
         "position": "added",
         "image_weight": 0.5,
         "text_weight": 0.0,
         "category_weight": 2.0,
         "regression": "mse",
-        "way": "joint",
+        "fusion_stage": "joint",
         "weighting": "uncertainty",
         "modality_dropout": 0.5,
-        "features_are": "permuted",
     },
 }
 NAMES = {kind: name for name, kind in config.MODELS.items()}
@@ -184,9 +182,39 @@ def key_of(shop, settings, choose):
 @pytest.mark.parametrize("name", [field.name for field in fields(config.Training)])
 def test_every_setting_of_training_is_in_the_key(key_of, choose, name):
     budget = replace(choose("sasrec").training, loss="sampled_softmax")
-    named = {"loss": "bce", "gradients": "projected", "histories": "shuffled"}
+    named = {"loss": "bce", "gradients": "projected"}
     other = named.get(name) or getattr(budget, name) + 1
     assert key_of(training=replace(budget, **{name: other})) != key_of(training=budget)
+
+
+CONTROLS = [{"features": how} for how in ("permuted", "random", "none")]
+CONTROLS += [{"categories": "rarest"}, {"histories": "shuffled"}]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=str)
+@pytest.mark.parametrize("name", ["maf", "popularity"])
+def test_data_controls_are_in_the_key_beside_the_digests_of_the_files(shop, settings, choose, control, name):
+    experiment = choose(name, "every")
+    key, other = (
+        run.run_key(e, 0, shop, settings)
+        for e in (experiment, replace(experiment, data=config.DataControls(**control)))
+    )
+    assert (key["controls"], other["controls"]) == ({}, control)
+    used = {} if control == {"features": "none"} else key["data"]
+    assert other == key | {"controls": control, "data": {"sequences": "sequences"} | used}
+
+
+def test_a_setting_at_a_default_is_not_in_the_key(choose):
+    """So a new setting whose default means "as before" leaves the keys of finished runs as they are."""
+
+    @dataclass(frozen=True)
+    class Newer(config.SASRec):
+        novelty: int = 3
+
+    experiment = choose("sasrec")
+    newer = [Newer(**asdict(experiment.model), novelty=novelty) for novelty in (3, 4)]
+    options = [replace(experiment, model=model).determines["options"] for model in newer]
+    assert options == [experiment.determines["options"], experiment.determines["options"] | {"novelty": 4}]
 
 
 def test_negatives_are_not_in_the_key_of_a_loss_that_draws_none(key_of, choose):
@@ -250,9 +278,9 @@ def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
 
 def test_an_experiment_with_the_rarest_category_is_shown_no_other(shop, settings, choose, tmp_path):
     maf = choose("maf")
-    rarest = replace(maf, categories="rarest")
-    assert inputs.shown_to(maf, shop) is shop
-    shown = inputs.shown_to(rarest, shop)
+    rarest = replace(maf, data=config.DataControls(categories="rarest"))
+    assert inputs.shown_to(maf, shop, 0) == shop
+    shown = inputs.shown_to(rarest, shop, 0)
     matrix, present = shown.features["category"]
     torch.testing.assert_close(matrix, category.rarest(shop.features["category"][0]))
     assert matrix.sum() < shop.features["category"][0].sum()  # some of the shop's items are in two
@@ -263,8 +291,7 @@ def test_an_experiment_with_the_rarest_category_is_shown_no_other(shop, settings
     assert weights[0].keys() == weights[1].keys()  # of the same size, learned from other targets
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
     keys = [json.loads((run / "run.json").read_text())["key"] for run in made]
-    assert keys[0]["data"]["category"] != keys[1]["data"]["category"]
-    assert {name for name in keys[1] if keys[1][name] != keys[0].get(name)} == {"data", "categories"}
+    assert {name for name in keys[1] if keys[1][name] != keys[0][name]} == {"controls"}
 
 
 def test_names_are_not_in_the_key(key_of, choose):
@@ -688,7 +715,7 @@ def test_with_the_rarest_category_too_a_run_is_found_again_and_its_weights_give_
     settings, paths, one_by_one, monkeypatch
 ):
     maf = settings.experiments["main"]["maf"]
-    rarest = replace(maf, categories="rarest", options={"modalities": ("text", "category")})
+    rarest = replace(maf, data={"categories": "rarest"}, options={"modalities": ("text", "category")})
     one = replace(settings, experiments=settings.experiments | {"probes": {"rarest": rarest}})
     grid.run_groups(paths, one, "shop", ["probes"], CPU)
     monkeypatch.setattr(grid, "run", None)  # it is not called again
@@ -703,15 +730,21 @@ def test_with_the_rarest_category_too_a_run_is_found_again_and_its_weights_give_
 
 def test_histories_are_shuffled_where_it_is_asked_too(shop, settings, choose, tmp_path, monkeypatch):
     experiment = choose("sasrec")
-    experiment = replace(experiment, training=replace(experiment.training, histories="shuffled"))
-    asked, evaluate = {}, run.evaluation.evaluate
+    experiment = replace(experiment, data=config.DataControls(histories="shuffled"))
+    asked, evaluate, fit = {}, run.evaluation.evaluate, training.fit
 
     def noted(score, sequences, split, max_length):
         asked[split] = sequences.items
         return evaluate(score, sequences, split, max_length)
 
+    def fitted(model, sequences, *given, **named):
+        asked["training"] = sequences.items
+        return fit(model, sequences, *given, **named)
+
     monkeypatch.setattr(run.evaluation, "evaluate", noted)
+    monkeypatch.setattr(training, "fit", fitted)
     run.run(experiment, 1, shop, settings, tmp_path)
+    assert torch.equal(asked["training"], shop.sequences.shuffled("valid", 1).items)
     for split in ("valid", "test"):
         assert torch.equal(asked[split], shop.sequences.shuffled(split, 1).items)
 

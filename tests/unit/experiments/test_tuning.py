@@ -145,7 +145,7 @@ def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkey
 
 def test_a_trial_is_shown_the_categories_that_the_experiment_is(paths, small, monkeypatch):
     main = small.experiments["main"]
-    rarest = main | {"maf": replace(main["maf"], categories="rarest")}
+    rarest = main | {"maf": replace(main["maf"], data={"categories": "rarest"})}
     as_usual, most = build.build, []
 
     def watched(options, data, max_length):
@@ -177,7 +177,12 @@ def test_proposals_reach_the_experiment_rounded_to_what_params_yaml_can_hold(cho
     assert found.training.learning_rate == 0.0012
     assert (found.model.dim, found.model.stream_dim, found.model.layers, found.model.dropout) == (16, 16, 2, 0.23)
     assert (found.model.image_weight, found.model.text_weight, found.model.category_weight) == (0, 0.57, 0.57)
-    assert found.model.fusion == "sum"
+    assert found.model.score_fusion == "sum"
+
+
+def test_novas_fusion_is_searched_under_the_name_of_the_space(settings):
+    nova = next(e for e in settings.resolve("shop", "every") if e.name == "nova")
+    assert tuning.changed(nova, suggested(nova, settings.tuning.space, **VALUES)).model.fusion == "sum"
 
 
 def test_what_a_model_does_not_have_is_not_searched(choose, settings):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmrec import config
 from mmrec.models.bert4rec import BERT4Rec
 from mmrec.models.caser import Caser
 from mmrec.models.fdsa import FDSA
@@ -18,17 +19,17 @@ from mmrec.models.sasrec import SASRec
 from mmrec.models.sasrecf import SASRecF
 
 ITEMS, LONGEST = 20, 8
-SIZE = {"n_items": ITEMS, "dim": 8, "dropout": 0.0}
-ATTENTION = SIZE | {"max_length": LONGEST, "layers": 2, "heads": 2, "positions_from": "oldest"}
+SIZE = {"dim": 8, "dropout": 0.0}
+ATTENTION = SIZE | {"layers": 2, "heads": 2, "positions_from": "oldest"}
 MULTIMODAL = ATTENTION | {"modalities": ("image", "text", "category")}
 MULTITASK = {
-    **{"stream_dim": 6, "way": "scores", "fusion": "sum", "position": "added", "features_are": "own"},
+    **{"stream_dim": 6, "fusion_stage": "scores", "score_fusion": "sum", "position": "added"},
     **{"image_weight": 1.0, "text_weight": 1.0, "category_weight": 1.0, "weighting": "fixed", "regression": "cosine"},
     "modality_dropout": 0.0,
 }
 
-# A model comes under all laws by one entry: its class and its settings, other than the features of items. No width may
-# be 20, 21 or 22: that is how tensors with a row an item are known.
+# A model comes under all laws by one entry: its class and its settings. No width may be 20, 21 or 22: the laws know
+# tensors with a row an item by these lengths.
 MODELS = {
     "gru4rec": (GRU4Rec, SIZE | {"hidden": 10, "layers": 2}),
     "caser": (Caser, SIZE | {"window": LONGEST, "vertical": 2, "horizontal": 3}),
@@ -39,14 +40,18 @@ MODELS = {
 }
 MODELS |= {f"nova-{fusion}": (NOVA, MULTIMODAL | {"fusion": fusion}) for fusion in ("sum", "concat", "gate")}
 MODELS |= {
-    f"maf-{fusion}-{position}": (MAF, MULTIMODAL | MULTITASK | {"fusion": fusion, "position": position})
+    f"maf-{fusion}-{position}": (MAF, MULTIMODAL | MULTITASK | {"score_fusion": fusion, "position": position})
     for fusion in ("sum", "concat", "gate")
     for position in ("stream", "added")
 }
 MODELS |= {
-    f"maf-{way}-{position}": (MAF, MULTIMODAL | MULTITASK | {"way": way, "position": position, "stream_dim": width})
-    for way, width in (("cross", 6), ("joint", 6), ("early_concat", 6), ("early_sum", 8), ("late", 8))
+    f"maf-{stage}-{position}": (
+        MAF,
+        MULTIMODAL | MULTITASK | {"fusion_stage": stage, "position": position, "stream_dim": width},
+    )
+    for stage, width in (("cross", 6), ("joint", 6), ("early_concat", 6), ("early_sum", 8), ("late", 8))
     for position in ("stream", "added")
+    if (stage, position) != ("late", "stream")  # refused
 }
 MODELS["maf-uncertain"] = (MAF, MULTIMODAL | MULTITASK | {"weighting": "uncertainty"})
 MODELS["maf-contrastive"] = (
@@ -65,14 +70,15 @@ CAUSAL = [name for name in MODELS if name not in BOTH_WAYS]
 
 @pytest.fixture(scope="session")
 def make(make_features) -> Callable[..., nn.Module]:
-    """A model of MODELS by name, in evaluation mode; `changes` go to its constructor."""
+    """A model of MODELS by name, in evaluation mode; `changes` are other settings."""
 
-    def make(name: str, seed: int = 0, spread: float = 1.0, **changes) -> nn.Module:
+    def make(name: str, seed: int = 0, spread: float = 1.0, features=None, **changes) -> nn.Module:
         torch.manual_seed(seed)
         kind, settings = MODELS[name]
-        if "features" in inspect.signature(kind).parameters:
-            settings = {"features": make_features(ITEMS)} | settings
-        return _roughened(kind(**(settings | changes)), spread)
+        settings = getattr(config, kind.__name__)(**settings | changes)
+        offered = {"n_items": ITEMS, "max_length": LONGEST, "features": features or make_features(ITEMS)}
+        asked = inspect.signature(kind).parameters
+        return _roughened(kind(settings, **{n: value for n, value in offered.items() if n in asked}), spread)
 
     return make
 

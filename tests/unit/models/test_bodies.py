@@ -1,16 +1,24 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mmrec.models.bodies import body
+from mmrec import config
+from mmrec.models.bodies import BODIES
 from mmrec.models.layers import Block
 
 B, T, LAYERS = 3, 5, 2
-SHAPE = {"heads": 2, "dropout": 0.0, "max_length": T}
+SETTINGS = config.MAF(
+    **{"dim": 8, "stream_dim": 8, "layers": LAYERS, "heads": 2, "dropout": 0.0, "positions_from": "oldest"},
+    **{"modalities": (), "fusion_stage": "scores", "score_fusion": "sum", "position": "added"},
+    **{"image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0, "regression": "cosine"},
+    **{"weighting": "fixed", "modality_dropout": 0.0},
+)
 
 
-def made(way, widths=(8, 8, 8), seed=0):
+def made(stage, widths=(8, 8, 8), seed=0):
     torch.manual_seed(seed)
-    found = body(way, list(widths), LAYERS, fusion="sum", **SHAPE).eval()
+    found = BODIES[stage](replace(SETTINGS, fusion_stage=stage), list(widths), T).eval()
     streams = [torch.randn(B, T, width) for width in widths]
     return found, streams[0], streams[1:]
 
@@ -77,15 +85,15 @@ def test_scores_ask_each_stream_by_itself():
     torch.testing.assert_close(scores[0, :, 0, 1], head.tril())
 
 
-@pytest.mark.parametrize("way", ["early_sum", "late"])
-def test_streams_that_are_added_have_one_width(way):
-    with pytest.raises(ValueError, match=r"one width, not \[8, 6\]: set stream_dim to dim"):
-        made(way, (8, 6))
+@pytest.mark.parametrize("stage", ["early_sum", "late"])
+def test_streams_that_are_added_have_one_width(stage):
+    with pytest.raises(ValueError, match="adds streams: stream_dim must be dim, 8, not 6"):
+        replace(SETTINGS, fusion_stage=stage, stream_dim=6)
 
 
-@pytest.mark.parametrize("way", ["scores", "cross", "joint", "early_concat", "early_sum", "late"])
-def test_every_stream_matters_and_so_does_every_layer(way):
-    found, x, others = made(way)
+@pytest.mark.parametrize("stage", BODIES)
+def test_every_stream_matters_and_so_does_every_layer(stage):
+    found, x, others = made(stage)
     before = found(x, others)
     for number in range(2):
         changed = [torch.randn_like(s) if place == number else s for place, s in enumerate(others)]

@@ -108,7 +108,7 @@ def test_padding_is_no_part_of_the_loss(causal, random_items):
 
 def test_the_loss_of_the_next_item_is_cross_entropy_of_the_scores(causal, random_items):
     items, targets = random_items(0, (3, 4)), random_items(1, (3, 4))
-    scores = causal(items) @ causal.table().T
+    scores = causal(items) @ causal.output_embedding().T
     torch.testing.assert_close(scores[:, -1], causal.score(items, torch.full((3,), 4)))
     parts = loss(causal, items, targets)
     expected = F.cross_entropy(scores.flatten(0, 1), targets.flatten() - 1)
@@ -119,7 +119,7 @@ def test_the_loss_of_the_next_item_is_cross_entropy_of_the_scores(causal, random
 def test_a_state_is_that_of_the_sequence_up_to_it(from_oldest, random_items):
     items = random_items(0, (3, 4))
     scores = torch.stack([from_oldest.score(items[:, : n + 1], torch.full((3,), n + 1)) for n in range(4)], 1)
-    torch.testing.assert_close(from_oldest(items) @ from_oldest.table().T, scores)
+    torch.testing.assert_close(from_oldest(items) @ from_oldest.output_embedding().T, scores)
 
 
 def test_every_parameter_learns(make_model, random_items):
@@ -145,7 +145,7 @@ def test_ten_sequences_are_learned_by_heart(make_causal):
         optimiser.step()
     model.eval()
     # From the second item on: what follows one item alone is ambiguous where two sequences begin alike.
-    said = (model(items[:, :-1])[:, 1:] @ model.table().T).argmax(-1) + 1
+    said = (model(items[:, :-1])[:, 1:] @ model.output_embedding().T).argmax(-1) + 1
     assert (said == items[:, 2:]).float().mean() >= 0.95
 
 

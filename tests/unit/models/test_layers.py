@@ -21,8 +21,8 @@ def attention(dims=(D, 6, 4), fusion="sum", dropout=0.0, max_length=T, seed=0):
 # --- attention ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("explicit", [False, True])
-def test_one_stream_is_pytorchs_own_attention(explicit):
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_one_stream_is_pytorchs_own_attention(need_weights):
     module, [x] = attention(dims=(D,))
     reference = nn.MultiheadAttention(D, H, batch_first=True).eval()
     with torch.no_grad():
@@ -31,15 +31,15 @@ def test_one_stream_is_pytorchs_own_attention(explicit):
         reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
         reference.out_proj.load_state_dict(module.out.state_dict())
     expected, weights = reference(x, x, x, attn_mask=~causal_mask(T, x.device), average_attn_weights=False)
-    found, shown, _ = module([x], explicit=explicit)
+    found, shown, _ = module([x], need_weights=need_weights)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    if explicit:
+    if need_weights:
         torch.testing.assert_close(shown, weights, rtol=1e-5, atol=1e-6)
 
 
 def test_the_fast_sum_is_the_explicit_sum():
     module, streams = attention()
-    fast, slow = module(streams)[0], module(streams, explicit=True)[0]
+    fast, slow = module(streams)[0], module(streams, need_weights=True)[0]
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-5)
     [gradients, reference] = (torch.autograd.grad(y.square().sum(), list(module.parameters())) for y in (fast, slow))
     torch.testing.assert_close(gradients, reference, rtol=1e-3, atol=1e-5)
@@ -64,8 +64,8 @@ def test_the_sum_by_hand():
 REAL = torch.arange(T) < torch.tensor([[6], [4], [1]])  # (B, T)
 
 
-@pytest.mark.parametrize("explicit", [False, True])
-def test_told_what_is_visible_it_is_pytorchs_own_attention_in_both_directions(explicit):
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_with_a_key_mask_it_is_pytorchs_own_attention_in_both_directions(need_weights):
     module, [x] = attention(dims=(D,))
     reference = nn.MultiheadAttention(D, H, batch_first=True).eval()
     with torch.no_grad():
@@ -74,14 +74,14 @@ def test_told_what_is_visible_it_is_pytorchs_own_attention_in_both_directions(ex
         reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
         reference.out_proj.load_state_dict(module.out.state_dict())
     expected, weights = reference(x, x, x, key_padding_mask=~REAL, average_attn_weights=False)
-    found, shown, _ = module([x], explicit, REAL)
+    found, shown, _ = module([x], need_weights, REAL)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    if explicit:
+    if need_weights:
         torch.testing.assert_close(shown, weights, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_what_is_not_visible_changes_nothing(fusion):
+def test_masked_keys_change_nothing(fusion):
     module, streams = attention(fusion=fusion)
     changed = [torch.where(REAL[..., None], x, torch.randn_like(x)) for x in streams]
     (before, weights, scores), after = module(streams, True, REAL), module(changed, True, REAL)[0]
@@ -94,7 +94,7 @@ def test_what_is_not_visible_changes_nothing(fusion):
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_weights_are_causal_and_sum_to_one(fusion):
     module, streams = attention(fusion=fusion)
-    _, weights, scores = module(streams, explicit=True)
+    _, weights, scores = module(streams, need_weights=True)
     assert weights.shape == (B, H, T, T)
     assert scores.shape == (B, H, 3, T, T)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T))
@@ -104,7 +104,7 @@ def test_weights_are_causal_and_sum_to_one(fusion):
 
 def test_for_sum_the_shown_scores_are_those_that_make_the_weights():
     module, streams = attention()
-    _, weights, scores = module(streams, explicit=True)
+    _, weights, scores = module(streams, need_weights=True)
     again = scores.sum(2).masked_fill(~causal_mask(T, scores.device), -math.inf).softmax(-1)
     torch.testing.assert_close(again, weights)
 
@@ -128,12 +128,12 @@ def test_every_stream_steers_attention(fusion):
         assert (module(streams)[0] - module(other)[0]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("explicit", [False, True])
-def test_dropout_of_weights_happens_in_training_only(explicit):
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_dropout_of_weights_happens_in_training_only(need_weights):
     module, streams = attention(dropout=0.5)
-    assert torch.equal(module(streams, explicit)[0], module(streams, explicit)[0])
+    assert torch.equal(module(streams, need_weights)[0], module(streams, need_weights)[0])
     module.train()
-    assert not torch.equal(module(streams, explicit)[0], module(streams, explicit)[0])
+    assert not torch.equal(module(streams, need_weights)[0], module(streams, need_weights)[0])
 
 
 def test_dropout_keeps_the_mean_and_loses_its_share():

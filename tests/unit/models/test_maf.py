@@ -143,13 +143,13 @@ def test_the_fast_sum_agrees_with_the_explicit_one(make_maf, position, random_it
     items = random_items(0)
     x, others = model._streams(items)
     for block in model.body.blocks:
-        x, _, _ = block(x, others, explicit=True)
+        x, _, _ = block(x, others, need_weights=True)
     torch.testing.assert_close(model(items), x, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["sum", "concat", "gate"])
 def test_attention_shows_every_layer_and_stream(make_maf, fusion, random_items):
-    model = make_maf(fusion=fusion)
+    model = make_maf(score_fusion=fusion)
     weights, scores = model.attention(random_items(0, (3, 5)))
     assert model.streams == ["item", "position", *MODALITIES]
     assert weights.shape == (2, 3, 2, 5, 5)

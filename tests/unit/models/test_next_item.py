@@ -2,17 +2,17 @@ import pytest
 import torch
 
 from mmrec.losses import softmax
-from mmrec.models.next_item import NextItemModel, last, to_front
+from mmrec.models.next_item import NextItemModel, last, left_align
 
 
 @pytest.mark.parametrize("row", [[1, 2, 3, 0, 0], [0, 0, 1, 2, 3], [0, 1, 2, 3, 0], [0, 1, 0, 2, 3]])
-def test_items_move_to_the_front_in_their_order(row):
-    assert to_front(torch.tensor([row])).tolist() == [[1, 2, 3, 0, 0]]
+def test_left_align_keeps_the_order(row):
+    assert left_align(torch.tensor([row])).tolist() == [[1, 2, 3, 0, 0]]
 
 
-def test_to_front_does_not_sort_and_keeps_what_occurs_twice():
+def test_left_align_does_not_sort_and_keeps_what_occurs_twice():
     items = torch.tensor([[0, 3, 1, 3], [0, 0, 0, 7], [9, 8, 7, 6], [0, 0, 0, 0]])
-    assert to_front(items).tolist() == [[3, 1, 3, 0], [7, 0, 0, 0], [9, 8, 7, 6], [0, 0, 0, 0]]
+    assert left_align(items).tolist() == [[3, 1, 3, 0], [7, 0, 0, 0], [9, 8, 7, 6], [0, 0, 0, 0]]
 
 
 def test_last_takes_each_sequences_last_real_state():
@@ -33,7 +33,7 @@ class Mirror(NextItemModel):
         return self.item(items)
 
 
-def test_scores_are_products_with_the_table_which_leaves_padding_out():
+def test_scores_are_products_with_the_output_embedding_which_leaves_padding_out():
     items = torch.tensor([[3, 2, 0], [0, 0, 1]])
     assert Mirror().score(items, torch.tensor([2, 1])).tolist() == [[0, 1, 0], [1, 0, 0]]
 

@@ -120,5 +120,5 @@ def test_every_layer_by_hand(make, fusion, random_items):
 def test_a_guided_block_shows_what_it_does(make):
     block = make("nova-sum").blocks[0]
     x, guide = torch.randn(2, 5, 4, 8)
-    fast, slow = block(x, [], guide=guide)[0], block(x, [], explicit=True, guide=guide)[0]
+    fast, slow = block(x, [], guide=guide)[0], block(x, [], need_weights=True, guide=guide)[0]
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-5)

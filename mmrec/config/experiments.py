@@ -1,0 +1,120 @@
+"""An experiment: model, training and data controls; and the search that tunes it."""
+
+from dataclasses import asdict, field, fields
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mmrec.config.models import UNTRAINED, Model
+from mmrec.config.types import Count, Modalities, Name, Positive, Seed, Share, Weight, section
+
+
+@section
+class Training:
+    """One budget for every neural model."""
+
+    loss: Literal["softmax", "sampled_softmax", "bce"]  # of the next item
+    negatives: Count  # for sampled_softmax: of each group of a batch; for bce: of each position
+    epochs: Count
+    patience: Count  # epochs without a better validation NDCG@10 before stopping
+    batch_size: Count  # sequences
+    learning_rate: Positive
+    weight_decay: Weight
+    clip_norm: Positive
+    gradients: Literal["summed", "watched", "projected"]  # of tasks; watched: cosines noted; projected: PCGrad
+
+
+@section
+class DataControls:
+    """Changes to the data before a model sees them; the defaults leave the data as they are."""
+
+    features: Literal["own", "permuted", "random", "none"] = "own"  # permuted: those of other items
+    categories: Literal["all", "rarest"] = "all"  # of each item
+    histories: Literal["ordered", "shuffled"] = "ordered"
+
+
+@section
+class Changes:
+    """Differences to the settings below."""
+
+    options: dict[str, Any] = field(default_factory=dict)  # of the model
+    training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)  # see `DataControls`
+
+
+@section
+class ExperimentEntry(Changes):
+    """An experiment as params.yaml writes it."""
+
+    model: Name
+    control: Name | None = None  # the experiment it is compared with, of main or of its own group
+    needs: Modalities = ()  # a data set that lacks one of these leaves the experiment out
+
+
+@section
+class Experiment:
+    """An experiment with every setting resolved for one data set."""
+
+    dataset: str
+    group: str
+    name: str
+    model: Model
+    training: Training
+    control: str | None = None
+    data: DataControls = DataControls()
+
+    @property
+    def determines(self) -> dict[str, Any]:
+        """The experiment's part of a run's key: model class, `options`, `training` (None: untrained) and `controls`.
+
+        A setting that has a default and is at its default is left out. So a new setting, introduced with a default that
+        means "as before", leaves the keys of all finished runs as they are.
+        """
+        budget = None if isinstance(self.model, UNTRAINED) else _told(self.training)
+        if budget and self.training.loss == "softmax":
+            del budget["negatives"]  # it draws none
+        return {
+            "model": type(self.model).__name__,
+            "options": _told(self.model),
+            "training": budget,
+            "controls": _told(self.data),
+        }
+
+
+def _told(settings: Any) -> dict[str, Any]:
+    """Settings without those that are at a default of their class."""
+    defaults = {one.name: one.default for one in fields(settings)}
+    return {name: value for name, value in asdict(settings).items() if value != defaults[name]}
+
+
+@section
+class Space:
+    """Settings that a search may change. Ranges: lowest and highest; lists: one of them."""
+
+    learning_rate: tuple[Positive, Positive]  # logarithmic
+    dropout: tuple[Share, Share]
+    dim: Annotated[tuple[Count, ...], Field(min_length=1)]
+    layers: Annotated[tuple[Count, ...], Field(min_length=1)]
+    fusion: Annotated[tuple[Literal["sum", "concat", "gate"], ...], Field(min_length=1)]  # MAF's score_fusion, too
+    auxiliary_weight: tuple[Positive, Positive]  # logarithmic; of every auxiliary loss that is on
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("learning_rate", "dropout", "auxiliary_weight"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: the lowest comes first, not {low}, {high}")
+        return self
+
+
+@section
+class Tuning:
+    """The budget of each neural experiment's search."""
+
+    trials: Count  # the first is the experiment as it stands
+    seed: Seed
+    warm_up: Count  # the first epoch after which a trial may be pruned; later in longer trials
+    training: dict[str, Any]  # of a trial: differences to the experiment's
+    slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower: longer trials, not more
+    both_ends: tuple[Name, ...]  # experiments whose better finalist is also trained with positions from the other end
+    space: Space

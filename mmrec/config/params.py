@@ -1,0 +1,221 @@
+"""params.yaml as a whole, and the experiments that it asks for."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mmrec.config.datasets import Dataset
+from mmrec.config.encoders import IMAGE_ENCODERS, TEXT_ENCODERS, Encoder
+from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Training, Tuning
+from mmrec.config.models import FDSA, MODELS, Model, sees
+from mmrec.config.paths import Paths
+from mmrec.config.types import Count, Different, InstructionSet, Name, Seed, Seeds, section
+from mmrec.config.validation import ConfigError, validate
+
+
+@section
+class Runtime:
+    """The arithmetic. CPU results hold to the bit for one thread count and instruction set."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count  # of training; small products gain little from more
+    encoder_threads: Count  # of feature extraction, whose products are large
+    instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
+
+
+@section
+class Protocol:
+    """Input and scoring of every model."""
+
+    max_length: Annotated[int, Field(ge=2)]  # latest interactions that a model sees
+    ks: Annotated[tuple[Count, ...], Field(min_length=1), Different]
+    negatives: Count  # of the sampled protocol, drawn once a data set
+    negatives_seed: Seed
+
+
+@section
+class Config:
+    """params.yaml."""
+
+    runtime: Runtime
+    datasets: dict[Name, Dataset]
+    protocol: Protocol
+    encoders: dict[Name, Encoder]
+    training: Training
+    models: dict[Name, dict[str, Any]]
+    experiments: dict[Name, dict[Name, ExperimentEntry]]
+    tuning: Tuning
+    seeds: Seeds
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, defaults in self.models.items():
+            validate(_model(name, "models"), defaults, f"models.{name}")
+        everything = [experiment for group in self.experiments.values() for experiment in group]
+        for key, names in (("slow", self.tuning.slow), ("both_ends", self.tuning.both_ends)):
+            for experiment in names:
+                if experiment not in everything:
+                    raise ValueError(f"tuning.{key}: no experiment {experiment!r}; one of {everything}")
+        for name, dataset in self.datasets.items():
+            self._check_settings(name, dataset)
+            self._check_encoders(name, dataset)
+            self._check_groups(name, dataset)
+            for group in self.experiments:
+                self.resolve(name, group)
+        return self
+
+    def _check_settings(self, name: str, dataset: Dataset) -> None:
+        trained = asdict(self.training) | dataset.training
+        validate(Training, trained, f"datasets.{name}.training")
+        validate(Training, trained | self.tuning.training, "tuning.training")
+        for experiment, changes in self.tuning.slow.items():
+            validate(Training, trained | changes, f"tuning.slow.{experiment}")
+        where = f"datasets.{name}.models"
+        for model, changes in dataset.models.items():
+            validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")
+
+    def _check_encoders(self, name: str, dataset: Dataset) -> None:
+        for modality, allowed in (("image", IMAGE_ENCODERS), ("text", TEXT_ENCODERS)):
+            chosen = getattr(dataset, modality)
+            fitting = [key for key, encoder in self.encoders.items() if isinstance(encoder, allowed)]
+            if chosen is not None and chosen not in fitting:
+                raise ValueError(f"datasets.{name}.{modality}: no {modality} encoder {chosen!r}; one of {fitting}")
+
+    def _check_groups(self, name: str, dataset: Dataset) -> None:
+        if dataset.groups[:1] != ("main",):
+            raise ValueError(f"datasets.{name}.groups: the first is main, not {list(dataset.groups)}")
+        names: list[str] = []
+        for group in dataset.groups:
+            if group not in self.experiments:
+                raise ValueError(f"datasets.{name}.groups: no group {group!r}; one of {list(self.experiments)}")
+            if again := set(names) & set(self.experiments[group]):
+                raise ValueError(f"datasets.{name}.groups: {sorted(again)} would be in two of them")
+            names += self.experiments[group]
+            self._check_experiments(name, group)
+        if unknown := set(dataset.experiments) - set(names):
+            raise ValueError(f"datasets.{name}.experiments: no experiment {sorted(unknown)}; one of {names}")
+
+    def _check_experiments(self, dataset: str, group: str) -> None:
+        """Every control exists, and no experiment is one of main under another name."""
+        main, own = self.resolve(dataset, "main"), self.resolve(dataset, group)
+        there = [experiment.name for experiment in main + own]
+        for experiment in own:
+            where = f"with datasets.{dataset}, experiments.{group}.{experiment.name}"
+            if experiment.control is not None and experiment.control not in set(there) - {experiment.name}:
+                raise ConfigError(
+                    f"{where}.control: {experiment.control!r} is no other experiment of group main or {group}; "
+                    f"one of {there}"
+                )
+            same = [one.name for one in main if one.determines == experiment.determines]
+            if same and group != "main":
+                raise ConfigError(
+                    f"{where} is the same as {same[0]} of main: "
+                    f"say what differs under datasets.{dataset}.experiments, or leave group {group} out"
+                )
+
+    def resolve(self, dataset: str, group: str, tuned: bool = True) -> list[Experiment]:
+        """The experiments of a group for which the data set has the modalities, see `layers`.
+
+        A modality that the data set lacks is switched off.
+
+        Args:
+            tuned: False leaves out `datasets.<dataset>.experiments`, which holds what tuning chose.
+        """
+        present = set(self.datasets[dataset].modalities)
+        entries = self.experiments[group].items()
+        return [self._resolved(dataset, group, name, tuned) for name, entry in entries if set(entry.needs) <= present]
+
+    def _resolved(self, dataset: str, group: str, name: str, tuned: bool) -> Experiment:
+        where = f"with datasets.{dataset}, experiments.{group}.{name}"
+        entry, source = self.experiments[group][name], self.datasets[dataset]
+        options, training, data = {}, {}, {}
+        for _, said in self.layers(dataset, group, name, tuned):
+            options, training, data = options | said.options, training | said.training, data | said.data
+        model = validate(_model(entry.model, f"{where}.model"), options, f"{where}.options")
+        data = validate(DataControls, data, f"{where}.data")
+        shown = () if data.features == "none" else source.modalities
+        if hasattr(model, "modalities"):
+            model = replace(model, modalities=tuple(m for m in model.modalities if m in shown))
+        if isinstance(model, FDSA) and not model.modalities and group in source.groups:
+            raise ConfigError(f"{where}: it needs a modality, and {dataset} has none of those it names")
+        if data.categories != "all" and not ("category" in shown and sees(model, "category")):
+            raise ConfigError(f"{where}.data.categories: no category is shown there; say all, or needs: [category]")
+        training = validate(Training, training, f"{where}.training")
+        named = {"dataset": dataset, "group": group, "name": name, "control": entry.control}
+        return Experiment(**named, model=model, training=training, data=data)
+
+    def layers(
+        self, dataset: str, group: str, name: str, tuned: bool = True, variants: tuple[str, ...] = ()
+    ) -> list[tuple[str, Changes]]:
+        """Where an experiment's settings come from; later wins: defaults, data set, experiment.
+
+        The last layer is what `datasets.<dataset>.experiments` says of the experiment. A variant, an experiment with
+        the model of its control, starts from its control's settings.
+
+        Args:
+            variants: experiments that start from this one.
+
+        Returns:
+            layers with their names.
+        """
+        entries, source = self.experiments.get("main", {}) | self.experiments[group], self.datasets[dataset]
+        entry = entries[name]
+        control = entries.get(entry.control or "")
+        if control is None or control.model != entry.model or entry.control == name:
+            default = Changes(options=self.models.get(entry.model, {}), training=asdict(self.training))
+            here = Changes(options=source.models.get(entry.model, {}), training=source.training)
+            layers = [("default", default), ("data set", here)]
+        elif entry.control in variants:
+            raise ConfigError(f"experiments.{group}.{name}.control: {entry.control!r} starts from {name!r} itself")
+        else:
+            start = self.layers(dataset, group, entry.control, tuned, (name, *variants))
+            layers = [(f"control {entry.control}" if "experiment" in layer else layer, said) for layer, said in start]
+        layers.append(("experiment", entry))
+        if tuned and name in source.experiments:
+            layers.append(("experiment on this data set", source.experiments[name]))
+        return layers
+
+    def controls(self, dataset: str) -> dict[str, str]:
+        """Each experiment of a data set that has a control -> its control."""
+        everything = [e for group in self.datasets[dataset].groups for e in self.resolve(dataset, group)]
+        return {experiment.name: experiment.control for experiment in everything if experiment.control}
+
+    def runtime_of(self, dataset: str) -> Runtime:
+        """The arithmetic of `dataset`'s runs."""
+        own = self.datasets[dataset].instruction_set
+        return replace(self.runtime, instruction_set=own or self.runtime.instruction_set)
+
+    def seeds_of(self, dataset: str) -> tuple[Seed, ...]:
+        """The seeds of each experiment's runs on `dataset`."""
+        return self.datasets[dataset].seeds or self.seeds
+
+
+def _model(name: str, where: str) -> type[Model]:
+    if name not in MODELS:
+        raise ConfigError(f"{where}: no model {name!r}; one of {list(MODELS)}")
+    return MODELS[name]
+
+
+def load(path: Path) -> Config:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: naming the file, the key and what is allowed.
+    """
+    try:
+        raw = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    return validate(Config, raw, path.name)
+
+
+def project() -> tuple[Paths, Config]:
+    """The folders and settings that every notebook begins with."""
+    paths = Paths.find()
+    return paths, load(paths.root / "params.yaml")
