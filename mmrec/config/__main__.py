@@ -1,0 +1,86 @@
+"""`python -m mmrec.config show DATASET [EXPERIMENT]`: every setting and the layer of params.yaml that it comes from."""
+
+import argparse
+import sys
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from typing import Any
+
+from mmrec.config import Config, ConfigError, Experiment, project
+
+Row = tuple[str, Any, str]  # setting, value, layer
+
+
+def of_dataset(settings: Config, dataset: str) -> list[Row]:
+    """Settings of a data set and of all its runs; a value that equals its default comes from `default`."""
+    chosen = settings.datasets[dataset]
+    shared = {"runtime": settings.runtime, "protocol": settings.protocol, "seeds": settings.seeds}
+    used = {"runtime": settings.runtime_of(dataset), "seeds": settings.seeds_of(dataset)}
+    defaults = _flat({field.name: field.default for field in fields(chosen)} | shared)
+    elsewhere = ("models", "training", "experiments", "instruction_set")
+    own = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.name not in elsewhere}
+    values = _flat(own | shared | used).items()
+    return [(name, value, "default" if defaults.get(name, MISSING) == value else "data set") for name, value in values]
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Sections of settings as `section.setting`."""
+    flat = {}
+    for name, value in values.items():
+        if is_dataclass(value):
+            flat |= _flat({f"{name}.{field.name}": getattr(value, field.name) for field in fields(value)})
+        else:
+            flat[name] = value
+    return flat
+
+
+def of_experiment(settings: Config, experiment: Experiment) -> list[Row]:
+    """Settings of an experiment. A modality that the data set lacks is gone from the value, with the layer kept."""
+    layers = settings.layers(experiment.dataset, experiment.group, experiment.name)
+    rows: list[Row] = [("model", type(experiment.model).__name__, "experiment")]
+    rows.append(("control", experiment.control, "experiment"))
+    for part, resolved in (("options", experiment.model), ("training", experiment.training), ("data", experiment.data)):
+        for name, value in asdict(resolved).items():
+            said = [layer for layer, changes in layers if name in getattr(changes, part)]
+            rows.append((f"{part}.{name}", value, said[-1] if said else "default"))
+    return rows
+
+
+def as_table(rows: list[Row]) -> str:
+    """Columns of text; values come last, for some are long."""
+    shown = [(name, layer, ", ".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v, layer in rows]
+    shown.insert(0, ("setting", "from", "value"))
+    first, second = (max(len(row[column]) for row in shown) for column in (0, 1))
+    return "\n".join(f"{name:{first}}  {layer:{second}}  {value}" for name, layer, value in shown)
+
+
+def show(settings: Config, dataset: str, name: str | None = None) -> str:
+    """The table of a data set, or of one of its experiments.
+
+    Raises:
+        ConfigError: no such data set or experiment.
+    """
+    if dataset not in settings.datasets:
+        raise ConfigError(f"params.yaml has no data set {dataset!r}; one of {list(settings.datasets)}")
+    experiments = {e.name: e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)}
+    if name is None:
+        return as_table([*of_dataset(settings, dataset), ("experiments", tuple(experiments), "groups")])
+    if name not in experiments:
+        raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(experiments)}")
+    return as_table(of_experiment(settings, experiments[name]))
+
+
+def main(arguments: list[str]) -> None:
+    """Print what `arguments` ask for: show DATASET [EXPERIMENT]."""
+    parser = argparse.ArgumentParser(prog="python -m mmrec.config", description=__doc__)
+    command = parser.add_subparsers(required=True, metavar="show").add_parser("show", help="settings and their layers")
+    command.add_argument("dataset")
+    command.add_argument("experiment", nargs="?")
+    asked = parser.parse_args(arguments)
+    try:
+        print(show(project()[1], asked.dataset, asked.experiment))
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
