@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mmrec import config
-from mmrec.data.sources import SourceError, fetch, obstacle
-from mmrec.report import notebook
+from mmrec.config import stages
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -15,7 +14,11 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = _adder(commands)
     command("available", _available, "list the data sets whose raw files are there, or can be made or fetched")
-    command("fetch", _fetch, "make or fetch the raw files of a data set").add_argument("dataset", metavar="DATASET")
+    command("settings", _settings, "write the settings of every stage to data/settings/, which DVC compares")
+    command("stages", _stages, "list the pipeline's stages that end in tables, of the data sets that are available")
+    command(
+        "fetch", _fetch, "make or fetch the raw files of a data set, or look whether they were placed"
+    ).add_argument("dataset", metavar="DATASET")
     run = command("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook", metavar="NOTEBOOK", help="a file in notebooks/, without .ipynb")
     run.add_argument(
@@ -24,7 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         chosen.do(chosen)
-    except (config.ConfigError, SourceError, notebook.NotebookError) as error:
+    except Exception as error:
+        # Imported here and in the commands: `settings`, which each edit of params.yaml starts, needs neither.
+        from mmrec.data.sources import SourceError
+        from mmrec.report.notebook import NotebookError
+
+        if not isinstance(error, (config.ConfigError, SourceError, NotebookError)):
+            raise
         sys.exit(str(error))
 
 
@@ -43,24 +52,43 @@ def _known(settings: config.Config, dataset: str) -> None:
         raise config.ConfigError(f"params.yaml has no data set {dataset!r}; one of {known}")
 
 
+def _settings(_: argparse.Namespace) -> None:
+    stages.write(*config.project())
+
+
 def _fetch(chosen: argparse.Namespace) -> None:
+    from mmrec.data.sources import fetch
+
     paths, settings = config.project()
     _known(settings, chosen.dataset)
     folders = paths.raw(chosen.dataset), paths.downloads(chosen.dataset)
     fetch(settings.datasets[chosen.dataset].source, *folders, paths.checksums)
 
 
-def _available(_: argparse.Namespace) -> None:
-    """Names to stdout; to stderr, a line for each data set that is left out."""
-    paths, settings = config.project()
+def _can_be_had(paths: config.Paths, settings: config.Config) -> Iterator[str]:
+    """Data sets whose raw files are there or can be had; to stderr, a line for each data set that is left out."""
+    from mmrec.data.sources import obstacle
+
     for name, about in settings.datasets.items():
         if reason := obstacle(about.source, paths.raw(name), paths.downloads(name)):
             print(f"{name} is left out: {reason}", file=sys.stderr)
         else:
-            print(name)
+            yield name
+
+
+def _available(_: argparse.Namespace) -> None:
+    print(*_can_be_had(*config.project()), sep="\n")
+
+
+def _stages(_: argparse.Namespace) -> None:
+    paths, settings = config.project()
+    for name in _can_be_had(paths, settings):
+        print(*stages.targets(paths, settings, name), sep="\n")
 
 
 def _run(chosen: argparse.Namespace) -> None:
+    from mmrec.report import notebook
+
     paths, settings = config.project()
     if chosen.dataset:
         _known(settings, chosen.dataset)

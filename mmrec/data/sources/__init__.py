@@ -28,17 +28,20 @@ PLACED = {  # the files that a person places
 def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path) -> None:
     """Make the raw files of `source` and replace `folder` by them.
 
-    Files that a person placed in `folder` stay as they are, unless something has been downloaded before.
+    Files that a person placed in `folder` stay as they are, unless something has been downloaded before. Of a source
+    that nothing can fetch, this only looks whether they are there.
 
     Args:
         downloads: keeps the downloaded files. An interrupted fetch continues there, and a person may place files there.
         checksums: records what was downloaded; see `download`.
 
     Raises:
-        SourceError: this kind of source is placed by a person, or a file cannot be fetched or is the wrong one.
+        SourceError: a person has not placed the files, or as a link that DVC does not follow; or a file cannot be
+            fetched or is the wrong one.
     """
     if not config.is_fetched(source):
-        raise SourceError(f"a data set of kind {source.kind} is not fetched: place {PLACED[source.kind]} in {folder}")
+        _look_for_placed(source, folder)
+        return
     if isinstance(source, config.DemoSource):
         demo.fetch(source, folder)
         return
@@ -48,6 +51,18 @@ def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path)
     download(_remotes(source, downloads), downloads.parent, checksums)
     with replacing(folder) as partial:
         FETCHED[source.kind].assemble(source, downloads, partial)
+
+
+def _look_for_placed(source: config.Source, folder: Path) -> None:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise SourceError(f"a data set of kind {source.kind} is not fetched: place {PLACED[source.kind]} in {folder}")
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink() and not path.is_file():
+            raise SourceError(
+                f"{path} links to a folder or to nothing: DVC does not see what changes behind it; "
+                "copy the folder (cp -rL) or hard-link its files (cp -alL)"
+            )
+    print(f"{folder} holds the placed files of a data set of kind {source.kind}")
 
 
 def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None:

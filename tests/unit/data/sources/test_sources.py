@@ -60,7 +60,7 @@ def project(tmp_path, monkeypatch):
 
 def test_the_command_writes_raw_data(project, monkeypatch):
     made = []
-    monkeypatch.setattr("mmrec.__main__.fetch", lambda source, *places: made.append((source.kind, *places)))
+    monkeypatch.setattr("mmrec.data.sources.fetch", lambda source, *places: made.append((source.kind, *places)))
     main(["fetch", "demo"])
     data = project / "data"
     assert made == [
@@ -74,6 +74,24 @@ def test_the_command_writes_raw_data(project, monkeypatch):
 def test_the_command_ends_with_one_line(project, dataset, message):
     with pytest.raises(SystemExit, match=message):
         main(["fetch", dataset])
+
+
+def test_placed_files_are_looked_for_and_left_alone(tmp_path, capsys):
+    folder, source = tmp_path / "raw", config.PlacedSource(kind="folder")
+    write(folder / "images" / "a.png", "kept")
+    (folder / "items.csv").symlink_to(write(tmp_path / "elsewhere.csv", "item_id"))  # DVC reads the file behind it
+    sources.fetch(source, folder, tmp_path, tmp_path)
+    assert capsys.readouterr().out == f"{folder} holds the placed files of a data set of kind folder\n"
+    assert (folder / "images" / "a.png").read_text() == "kept"
+
+
+@pytest.mark.parametrize("link", ["raw", "raw/images", "raw/images/nothing.png"])
+def test_links_behind_which_dvc_sees_no_change_are_refused(tmp_path, link):
+    elsewhere = write(tmp_path / "elsewhere" / "a.png", "").parent
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / link).symlink_to(elsewhere / "gone" if "nothing" in link else elsewhere)
+    with pytest.raises(sources.SourceError, match=f"{tmp_path / link} links to a folder or to nothing"):
+        sources.fetch(config.PlacedSource(kind="folder"), tmp_path / "raw", tmp_path, tmp_path)
 
 
 def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project, monkeypatch, capsys):
