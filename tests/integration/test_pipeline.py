@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from mmrec import config
-from mmrec.experiments import grid
+from mmrec.config import stages
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
@@ -43,81 +43,70 @@ def imported(code: str) -> set[Path]:
     return found
 
 
-def closure(code: str) -> set[Path]:
-    """Files of mmrec that a piece of code needs, at any distance."""
+def closure(code: str, but: Path | None) -> set[Path]:
+    """Files of mmrec that a piece of code imports, directly or not; those of the folder `but` are left out."""
     reached, waiting = set(), imported(code)
     while waiting:
         file = waiting.pop()
+        if but in file.parents:
+            continue
         reached.add(file)
         waiting |= imported(file.read_text()) - reached
     return reached - {ROOT / "mmrec/__init__.py"}
 
 
 def code_of(stage: dict) -> str:
-    module, *rest = stage["cmd"].removeprefix("python -m ").split()
-    if module != "mmrec.report.notebook":
-        return f"import {module}.__main__"
-    cells = nbformat.read(ROOT / "notebooks" / f"{rest[0]}.ipynb", as_version=4).cells
+    """The code that a stage runs: a command of `mmrec.__main__`, and a notebook's cells."""
+    _, _, _, command, notebook, *_ = [*stage["cmd"].split(), ""]
+    if command != "run":
+        return {"settings": "import mmrec.config.stages", "fetch": "import mmrec.data.sources"}[command]
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
     return "\n".join(["import mmrec.report.notebook", *(cell.source for cell in cells if cell.cell_type == "code")])
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_deps_name_exactly_the_code_that_the_stage_imports(name):
+REPORT = ROOT / "mmrec" / "report"
+LONG = {"features", "tune", "finalists", "train", "ablate"}  # they draw, and a new figure is no reason to train again
+
+
+def inside(file: Path, folders: list[Path]) -> bool:
+    return any(file == folder or folder in file.parents for folder in folders)
+
+
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if not stage.get("always_changed")])
+def test_deps_hold_the_code_that_the_stage_imports_and_no_other_folder(name):
     named = [ROOT / dep for dep in STAGES[name]["deps"] if dep.startswith("mmrec")]
-    used = closure(code_of(STAGES[name]))
-    missing = [str(file) for file in used if not any(file == dep or dep in file.parents for dep in named)]
-    superfluous = [str(dep) for dep in named if not any(file == dep or dep in file.parents for file in used)]
-    assert (missing, superfluous) == ([], [])
+    used = closure(code_of(STAGES[name]), but=REPORT if name in LONG else None)
+    assert sorted(str(file.relative_to(ROOT)) for file in used if not inside(file, named)) == []
+    assert [str(dep) for dep in named if not any(inside(file, [dep]) for file in used)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in STAGES if name != "fetch"])
-def test_deps_name_the_notebook(name):
-    notebook = STAGES[name]["cmd"].split()[3]
-    assert f"notebooks/{notebook}.ipynb" in STAGES[name]["deps"]
+def test_a_figure_is_no_dep_of_training():
+    for name in LONG:
+        named = [ROOT / dep for dep in STAGES[name]["deps"]]
+        assert not any(inside(REPORT / file, named) for file in ("figures/__init__.py", "tables.py")), name
 
 
-def test_fetched_data_sets_are_those_that_no_person_places():
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("fetch", "settings")])
+def test_deps_name_the_notebook_and_the_settings_of_the_stage(name):
+    notebook = STAGES[name]["cmd"].split()[4]
+    settings = "claims" if name == "claims" else f"${{key}}/{name}"
+    assert {f"notebooks/{notebook}.ipynb", f"data/settings/{settings}.json"} <= set(STAGES[name]["deps"])
+
+
+def test_every_stage_has_settings_on_every_data_set():
     settings = config.load(ROOT / "params.yaml")
-    fetched = [name for name, dataset in settings.datasets.items() if config.is_fetched(dataset.source)]
-    assert PIPELINE["vars"][0]["fetched"] == fetched
+    assert {stage["foreach"] for stage in PIPELINE["stages"].values() if "foreach" in stage} == {"${datasets}"}
+    for dataset in settings.datasets:
+        of_all = ("claims", "settings")
+        assert list(stages.of_stages(settings, dataset)) == [name for name in STAGES if name not in of_all]
 
 
-def test_ablated_data_sets_are_those_with_more_than_the_main_group():
+def test_published_experiments_exist():
     settings = config.load(ROOT / "params.yaml")
-    several = [name for name, about in settings.datasets.items() if len(about.groups) > 1]
-    assert PIPELINE["vars"][1]["ablated"] == several
-    assert all(about.groups[0] == "main" for about in settings.datasets.values())
-
-
-def test_probed_data_sets_are_those_with_the_group_that_is_probed():
-    settings = config.load(ROOT / "params.yaml")
-    probed = [name for name, about in settings.datasets.items() if set(grid.PROBED) <= set(about.groups)]
-    assert PIPELINE["vars"][2]["probed"] == probed
-
-
-def test_published_data_sets_are_those_with_published_numbers_of_experiments_that_exist():
-    settings = config.load(ROOT / "params.yaml")
-    published = {path.stem: pd.read_csv(path) for path in (ROOT / "references" / "published").glob("*.csv")}
-    assert PIPELINE["vars"][3]["published"] == list(published)
-    for name, table in published.items():
-        groups = settings.datasets[name].groups
-        known = {experiment.name for group in groups for experiment in settings.resolve(name, group)}
-        assert set(table["experiment"]) <= known
-
-
-def test_params_that_stages_depend_on_exist():
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    lists = {name: names for entry in PIPELINE["vars"] for name, names in entry.items()}
-    for name, stage in STAGES.items():
-        if "foreach" not in PIPELINE["stages"][name]:
-            assert set(stage.get("params", [])) <= set(params)
-            continue
-        each = PIPELINE["stages"][name]["foreach"].strip("${}")
-        for key in stage.get("params", []):
-            for dataset in params["datasets"] if each == "datasets" else lists[each]:
-                value = params
-                for part in re.sub(r"\$\{(key|item)\}", dataset, key).split("."):
-                    value = value[part]
+    for path in (ROOT / "references" / "published").glob("*.csv"):
+        groups = settings.datasets[path.stem].groups
+        known = {experiment.name for group in groups for experiment in settings.resolve(path.stem, group)}
+        assert set(pd.read_csv(path)["experiment"]) <= known
 
 
 def test_params_hold_nothing_that_dvc_cannot_read():
