@@ -1,7 +1,11 @@
-.PHONY: setup demo replicate test lint lab lock
+.DEFAULT_GOAL := help
+.PHONY: help setup demo replicate check test lint lab lock
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: .venv/complete ## the environment, in .venv
 
@@ -18,14 +22,15 @@ demo: setup ## the generated shop and its negative control, from nothing to resu
 	dvc repro results@demo results@demo_null probe@demo probe@demo_null
 
 replicate: setup ## every data set whose raw files this machine has or can make, then the verdicts
-	set -o pipefail; names=$$(python -m mmrec available | paste -sd "|") \
-		&& dvc repro $$(dvc stage list --name-only | grep -E "^(results|probe|probe_training|published)@($$names)$$") \
-		&& dvc repro --single-item claims
+	set -o pipefail; targets=$$(python -m mmrec stages) && dvc repro $$targets && dvc repro claims
 
-test: setup lint ## unit, integration and notebook tests
+check: setup lint ## lint, unit and golden tests, in at most 2 minutes
+	pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit $(wildcard tests/golden)
+
+test: setup lint ## every test: unit, golden, integration, notebooks
 	pytest --numprocesses 2 --dist loadfile
 
-lint: setup
+lint: setup ## ruff and the direction of imports
 	ruff check .
 	ruff format --check .
 	lint-imports
