@@ -112,11 +112,8 @@ def stale(project: Path) -> set[str]:
         ("title: my own shop", "archived: false\n    expected: null\n    title: my own shop", set()),
         ("text: minilm                ", "text: bert_base", {"features"}),
         ("training: {epochs: 5} ", "training: {epochs: 6} ", {"train", "ablate", "results"}),
-        ("seeds: [0, 1]  ", "seeds: [0, 2]  ", {"train", "ablate", "results"}),
         ("seeds: [0, 1]  ", "groups: [main, content]\n    seeds: [0, 1]  ", {"ablate", "results"}),
-        ("  encoder_threads: 2", "  encoder_threads: 1", {"features"}),
         ("  negatives_seed: 0", "  negatives_seed: 1", {"prepare", "train", "ablate", "results"}),
-        ("  trials: 8", "  trials: 9", set()),
         ("    title: a generated shop with", "    title: a shop with", set()),
     ],
 )  # fmt: skip
@@ -129,7 +126,6 @@ def test_an_edit_makes_stale_the_stages_that_it_concerns(project, finished, befo
         assert stale(project) == expected
     finally:
         params.write_text(whole)
-    assert stale(project) == set()
 
 
 @pytest.mark.slow
@@ -140,6 +136,7 @@ def test_a_change_of_a_figure_redraws_and_does_not_train(project, finished):
     changed = stale(project)
     figures.write_text(whole)
     assert changed == {"prepare", "results"}
+    assert stale(project) == set()  # and neither is anything after the edits of params.yaml above were taken back
 
 
 @pytest.mark.slow
