@@ -30,9 +30,10 @@ FILE = Path(__file__).with_name("traces.json")
 
 # --- tolerances --------------------------------------------------------------------------------------------------
 
-# Relative to the largest number of the series. Last bits (6e-8) differ between processors and grow over the steps:
-# other instruction sets and thread counts moved the traces by 3e-6 at most. Mutants move them by 1e-2 and more.
-RELATIVE = 1e-4
+# Relative to the largest number of the series. Last bits (6e-8) differ between processors and grow over the steps,
+# most in Adam's first ones, where the size of a gradient cancels. Measured: see `python tests/golden/write.py --compare`
+# under other instruction sets and thread counts. Mutants move a series by 1e-2 and more.
+RELATIVE = 5e-4
 # Places, averaged over users. Last bits may swap two items whose scores are all but equal.
 RANKS = 0.05
 # Absolute. A swap moves the validation NDCG@10 of 70 users by 0.005 at most.
@@ -74,7 +75,7 @@ def write(traces: dict[str, dict[str, list[float]]]) -> None:
 SEED = 3
 MAX_LENGTH = 10  # shorter than some histories, longer than 8: a batch has two groups of lengths
 
-_attention = {"dim": 8, "layers": 2, "heads": 2, "dropout": 0.2, "positions_from": "oldest"}
+_attention = {"dim": 8, "layers": 1, "heads": 2, "dropout": 0.2, "positions_from": "oldest"}
 _modalities = {"modalities": ["image", "text", "category"]}
 MODELS = {
     "popularity": {},
@@ -119,12 +120,13 @@ DATA = {"features": "own", "categories": "all", "histories": "ordered"}
 VARIANTS = {
     **{family: {} for family in MODELS},
     "bert4rec/latest": {"positions_from": "latest"},
+    "sasrec/two layers": {"layers": 2},
     "sasrec/latest": {"positions_from": "latest"},
     "sasrec/no dropout": {"dropout": 0.0},
     "sasrec/sampled_softmax": {"loss": "sampled_softmax"},
     "sasrec/bce": {"loss": "bce"},
     "sasrec/clipped": {"clip_norm": 0.05},
-    "sasrec/weight_decay": {"weight_decay": 0.1},
+    "sasrec/weight_decay": {"weight_decay": 0.3},
     "sasrec/shuffled": {"histories": "shuffled"},
     "sasrec/stops early": {"learning_rate": 0.1, "epochs": 6, "patience": 1},
     "sasrecf/latest": {"positions_from": "latest"},
@@ -132,6 +134,7 @@ VARIANTS = {
     "nova/latest": {"positions_from": "latest"},
     "nova/sum": {"fusion": "sum"},
     "nova/concat": {"fusion": "concat"},
+    "maf/two layers gate": {"layers": 2, "fusion": "gate"},
     "maf/no dropout": {"dropout": 0.0},
     "maf/concat": {"fusion": "concat"},
     "maf/gate": {"fusion": "gate"},
@@ -243,6 +246,7 @@ def trained(name: str) -> dict[str, list[float]]:
     model = build(config.MODELS[family(name)](**options), data, MAX_LENGTH)
     trace, norms = {}, []
     if isinstance(model, torch.nn.Module):
+        _sharpen(model)
         handle = register_optimizer_step_pre_hook(lambda optimiser, *_: norms.append(_norm(optimiser)))
         with tempfile.TemporaryDirectory() as folder:
             curve = fit(
@@ -258,6 +262,14 @@ def trained(name: str) -> dict[str, list[float]]:
     padded = [[0] * (MAX_LENGTH - n) + walk[:n] for n, walk in zip(lengths, long, strict=False)]  # on the left
     scores = model.score(torch.tensor(padded), torch.tensor(lengths))
     return trace | {"scores": scores[:, ::5].flatten().tolist()}
+
+
+@torch.no_grad()
+def _sharpen(model: torch.nn.Module) -> None:
+    """Enlarge fresh weights: those of standard deviation 0.02 leave attention all but even, and its faults unseen."""
+    for weight in model.parameters():
+        if weight.ndim > 1 and weight.std() < 0.05:
+            weight *= 15
 
 
 def _norm(optimiser: torch.optim.Optimizer) -> float:
