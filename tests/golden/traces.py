@@ -19,19 +19,21 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mmrec import config, losses, statistics
-from mmrec.data import sequences as preprocessing
+from mmrec.data import preprocessing
 from mmrec.data.sequences import Sequences
 from mmrec.evaluation import PROTOCOLS, evaluate, target_ranks
-from mmrec.experiments.runs import Data, build
+from mmrec.experiments.build import build
+from mmrec.experiments.inputs import Data
 from mmrec.features import category, store, text
-from mmrec.training import fit, shown
+from mmrec.features.controls import controlled_features, controlled_histories
+from mmrec.training import fit
 
 FILE = Path(__file__).with_name("traces.json")
 
 # --- tolerances --------------------------------------------------------------------------------------------------
 
 # Relative to the largest number of the series. Last bits (6e-8) differ between processors and grow over the steps,
-# most in Adam's first ones, where the size of a gradient cancels. Measured: see `python tests/golden/write.py --compare`
+# most in Adam's first ones, where the size of a gradient cancels. `write.py --compare` measures it
 # under other instruction sets and thread counts. Mutants move a series by 1e-2 and more.
 RELATIVE = 5e-4
 # Places, averaged over users. Last bits may swap two items whose scores are all but equal.
@@ -92,8 +94,8 @@ MODELS = {
         **_attention,
         **_modalities,
         "stream_dim": 4,
-        "way": "scores",
-        "fusion": "sum",
+        "fusion_stage": "scores",
+        "score_fusion": "sum",
         "position": "stream",
         "image_weight": 0.5,
         "text_weight": 0.7,
@@ -134,16 +136,16 @@ VARIANTS = {
     "nova/latest": {"positions_from": "latest"},
     "nova/sum": {"fusion": "sum"},
     "nova/concat": {"fusion": "concat"},
-    "maf/two layers gate": {"layers": 2, "fusion": "gate"},
+    "maf/two layers gate": {"layers": 2, "score_fusion": "gate"},
     "maf/no dropout": {"dropout": 0.0},
-    "maf/concat": {"fusion": "concat"},
-    "maf/gate": {"fusion": "gate"},
-    "maf/cross": {"way": "cross"},
-    "maf/cross gate": {"way": "cross", "fusion": "gate"},
-    "maf/joint": {"way": "joint"},
-    "maf/early_concat": {"way": "early_concat"},
-    "maf/early_sum": {"way": "early_sum", "stream_dim": 8},
-    "maf/late": {"way": "late", "stream_dim": 8, "position": "added"},
+    "maf/concat": {"score_fusion": "concat"},
+    "maf/gate": {"score_fusion": "gate"},
+    "maf/cross": {"fusion_stage": "cross"},
+    "maf/cross gate": {"fusion_stage": "cross", "score_fusion": "gate"},
+    "maf/joint": {"fusion_stage": "joint"},
+    "maf/early_concat": {"fusion_stage": "early_concat"},
+    "maf/early_sum": {"fusion_stage": "early_sum", "stream_dim": 8},
+    "maf/late": {"fusion_stage": "late", "stream_dim": 8, "position": "added"},
     "maf/added": {"position": "added"},
     "maf/latest": {"positions_from": "latest"},
     "maf/added latest": {"position": "added", "positions_from": "latest"},
@@ -233,14 +235,9 @@ def trained(name: str) -> dict[str, list[float]]:
     Gradient norms are those that the optimiser sees, after clipping; `clip_norm` is out of reach but in one variant.
     """
     options, budget, control = chosen(name)
-    if family(name) == "maf":
-        options["features_are"] = control["features"]
-    budget["histories"] = control["histories"]
-    training = config.Training(**budget)
-    of_items = features()
-    if control["categories"] == "rarest":
-        of_items["category"] = (category.rarest(of_items["category"][0]), of_items["category"][1])
-    data = Data(sequences=sequences(), features=of_items, digests={})
+    training, controls = config.Training(**budget), config.DataControls(**control)
+    of_items = controlled_features(features(), controls)
+    data = Data(sequences=controlled_histories(sequences(), controls, "valid", SEED), features=of_items, digests={})
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     torch.manual_seed(SEED)
     model = build(config.MODELS[family(name)](**options), data, MAX_LENGTH)
@@ -255,7 +252,8 @@ def trained(name: str) -> dict[str, list[float]]:
         handle.remove()
         trace = {part: [row[part] for row in curve] for part in curve[0]} | {"gradient_norm": norms}
     for split in ("valid", "test"):
-        ranks = evaluate(model.score, shown(data.sequences, training, split, SEED), split, MAX_LENGTH)
+        asked = controlled_histories(sequences(), controls, split, SEED)
+        ranks = evaluate(model.score, asked, split, MAX_LENGTH)
         trace |= {f"rank_{split}_{protocol}": ranks[protocol].tolist() for protocol in PROTOCOLS}
     lengths = [2, 5, MAX_LENGTH]
     long = [walk for walk in walks() if len(walk) >= MAX_LENGTH]
