@@ -7,6 +7,7 @@ The loss of the next item is a criterion, hidden (N, D), table (V, D), targets (
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -99,9 +100,10 @@ class SampledSoftmax:
     """
 
     def __init__(self, *, negatives: int, counts: Tensor, generator: torch.Generator):
-        weight = (counts.double().cpu() + 1).sqrt()
-        self.q = weight / weight.sum()
-        self.correction = (negatives * self.q).log().float().to(counts.device)
+        # NumPy: torch's square root and logarithm are MKL's, whose last bits depend on the maker of the processor.
+        weight = np.sqrt(counts.cpu().numpy() + 1.0)
+        self.q = torch.from_numpy(weight / weight.sum())
+        self.correction = torch.from_numpy(np.log(negatives * self.q.numpy())).float().to(counts.device)
         self.negatives, self.generator = negatives, generator
 
     def __call__(self, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
