@@ -10,6 +10,7 @@ import pytest
 
 from mmrec import config
 from mmrec.config import stages
+from mmrec.config.experiments import ExperimentEntry
 
 TRAINED = {"tune", "finalists", "train", "ablate", "probe", "probe_training", "results", "published"}
 WITH_SEEDS = TRAINED - {"tune"}
@@ -20,8 +21,8 @@ SPLIT = config.GlobalTime(kind="global_time", valid=date(2020, 5, 1), test=date(
 @pytest.fixture
 def settings(settings) -> config.Config:
     """The shop's, with a group that differs from main and one for the probes of training."""
-    wide = {"wide": config.ExperimentEntry(model="sasrec", options={"dim": 16})}
-    probed = {"watched": config.ExperimentEntry(model="maf", training={"gradients": "watched"})}
+    wide = {"wide": ExperimentEntry(model="sasrec", options={"dim": 16})}
+    probed = {"watched": ExperimentEntry(model="maf", training={"gradients": "watched"})}
     return replace(settings, experiments=settings.experiments | {"further": wide, stages.TRAINING_PROBES: probed})
 
 
@@ -58,7 +59,7 @@ def test_each_setting_of_a_data_set_reaches_the_stages_that_use_it(settings, fie
 
 def test_every_setting_of_a_data_set_is_tried():
     [marks] = test_each_setting_of_a_data_set_reaches_the_stages_that_use_it.pytestmark
-    assert [case[0] for case in marks.args[1]] == list(config.Dataset.__dataclass_fields__)
+    assert {case[0] for case in marks.args[1]} == set(config.Dataset.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_an_encoder_that_a_data_set_does_not_use_concerns_no_stage(settings):
 def test_models_of_equal_settings_differ_by_name(settings):
     first, second = (
         replace(settings, experiments=settings.experiments | {"main": settings.experiments["main"] | {"one": entry}})
-        for entry in (config.ExperimentEntry(model="sasrecf"), config.ExperimentEntry(model="fdsa"))
+        for entry in (ExperimentEntry(model="sasrecf"), ExperimentEntry(model="fdsa"))
     )
     assert changed(first, second) == TRAINED
 

@@ -78,11 +78,7 @@ MALFORMED = {
     "objects never closed": b'{"a":' * 100_000,
     "digits": b"1" * 100_000,
     "objects in objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-    "lists in lists in an unused field": review()[:-1]
-    + b', "x": '
-    + b"[" * 100_000
-    + b"]" * 100_000
-    + b"}",
+    "lists in lists in an unused field": review()[:-1] + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "longer than a line may be": review(reviewText="x" * (1 << 20)),
     "comma at the end": review()[:-1] + b",}",
     "comment": b"{/* a review */ " + review()[1:],
