@@ -1,8 +1,8 @@
-"""One search for every neural model: as many trials, the same ranges, judged on validation alone.
+"""The same search for every neural model: number of trials, ranges, choice by validation.
 
-Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. The others are proposed by
-Optuna (TPE), and stop early where they lag behind the median of earlier ones. A trial is kept like a run, under a key
-that also holds all earlier trials of its search: one that was killed goes on, and ends as if it had not been.
+Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. Optuna (TPE) proposes the
+others and prunes those below the median of earlier ones. A trial is stored like a run. Its key holds all earlier trials
+of its search, so a killed search resumes and ends as an uninterrupted one.
 """
 
 from dataclasses import asdict, fields, replace
@@ -28,14 +28,13 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def tune(paths: config.Paths, settings: config.Config, dataset: str, device: torch.device) -> pd.DataFrame:
-    """Search for every neural experiment of the groups `TUNED` of a data set, several side by side.
+    """Search for every neural experiment of the groups `TUNED` of a data set, several in parallel.
 
     Returns:
-        trials.csv: a row a trial with `COLUMNS` and a column for each thing that was searched; blank where a model does
-        not have it.
+        trials.csv: a row a trial with `COLUMNS` and a column for each setting of the space, blank if a model lacks it.
 
     Raises:
-        ConfigError: an experiment stands outside of the space that is searched.
+        ConfigError: an experiment stands outside of the space.
     """
     tasks = [
         experiment
@@ -67,12 +66,12 @@ def _search(
     data = grid.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     budget = settings.tuning
     shown = inputs.shown_to(experiment, data, budget.seed)
-    # What an experiment is about, such as a loss of its own, stays; the rest of a trial is the same for all.
+    # An experiment keeps its own training, such as its loss; the rest of a trial's budget is the same for all.
     own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)
     usual = replace(experiment.training, **budget.training | own)
     training_of = replace(usual, **budget.slow.get(experiment.name, {}))
     experiment = replace(experiment, training=training_of)
-    # What learns slower is judged later, too.
+    # Longer trials are pruned later.
     warm_up = round(budget.warm_up * training_of.epochs / usual.epochs)
     study = optuna.create_study(
         direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=warm_up)
@@ -81,7 +80,7 @@ def _search(
     rows: list[dict[str, Any]] = []
     past: list[Any] = []  # all that a trial's proposal and pruning depend on
     for number in range(budget.trials):
-        # Anew for each trial: a search that goes on proposes what it would have proposed.
+        # A sampler a trial: a resumed search proposes the same.
         seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
         study.sampler = optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=budget.trials // 2, multivariate=False, constant_liar=False
@@ -111,7 +110,7 @@ def _search(
 
 
 def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
-    """The values that an experiment has, by the names of the search."""
+    """The experiment's values of the settings that are searched, by their names in the space."""
     has = asdict(experiment.training) | asdict(experiment.model)
     standing = {name: has[_field(experiment, name)] for name in asdict(space) if _field(experiment, name) in has}
     weights = [value for name, value in has.items() if name.endswith("_weight") and value > 0]
@@ -124,7 +123,7 @@ def _field(experiment: config.Experiment, name: str) -> str:
 
 
 def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
-    """What a trial shall try; numbers to two digits, so that params.yaml can hold them as they are."""
+    """The values of a trial; two digits of each number, which params.yaml can hold exactly."""
     values = {}
     for name in _standing(experiment, space):
         chosen = getattr(space, name)
@@ -136,7 +135,7 @@ def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Sp
 
 
 def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Experiment:
-    """The experiment with what a search chose: `auxiliary_weight` is that of every head, `dim` of every stream."""
+    """The experiment with the values of a trial: `auxiliary_weight` is that of every head, `dim` of every stream."""
     values = {_field(experiment, name): value for name, value in values.items()}
     rate = values.pop("learning_rate")
     if weight := values.pop("auxiliary_weight", None):
@@ -159,7 +158,7 @@ def _carry_out(
     folder: Path,
     label: str,
 ) -> tuple[list[dict[str, float]], bool]:
-    """The curve of a trial, trained or from the store, and whether it was stopped for lagging behind."""
+    """The curve of a trial, trained or from the store, and whether it was pruned."""
     reported = 0
 
     def lags(curve: list[dict[str, float]]) -> bool:
@@ -197,11 +196,11 @@ def _carry_out(
 def finalists(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, trials: pd.DataFrame
 ) -> pd.DataFrame:
-    """Train each experiment as it stands, and with its best other trial, as final runs are: once, with the first seed.
+    """Train each experiment, as it stands and with its best other trial, like a final run with the first seed.
 
-    A trial is short, and short trials favour what learns fast over what ends up better. The better of the two then
-    meets itself with positions counted from the other end, in experiments of `tuning.both_ends`. Of a finalist's run,
-    the validation curve alone is read; the chosen one's is kept and need not be made again.
+    Trials are short, which favours fast learners over better models. Experiments of `tuning.both_ends` then train the
+    better of the two with positions from the other end, too. The validation curve alone decides. The chosen one's run
+    is kept and need not be made again.
 
     Returns:
         finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, the
@@ -231,7 +230,7 @@ def finalists(
 def _trained(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, rows: list[dict[str, Any]]
 ) -> pd.DataFrame:
-    """Rows of trials, with what a whole run of each came to: `epochs`, `valid_ndcg_10`, `best_epoch`."""
+    """Rows of trials with `epochs`, `valid_ndcg_10` and `best_epoch` of a whole run each."""
     standing = _standing_experiments(settings, dataset)
     seed = settings.seeds_of(dataset)[0]
     wanted = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
@@ -245,7 +244,7 @@ def _trained(
 
 
 def _whole(table: pd.DataFrame) -> pd.DataFrame:
-    """Blanks, where a model does not have it, do not make whole numbers real ones."""
+    """Integers stay integers beside blanks."""
     return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
 
 
@@ -255,15 +254,26 @@ def best(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
-    """What params.yaml says under datasets.<dataset>.experiments once the best rows are chosen."""
-    lines = ["    experiments:"]
+    """The text of datasets.<dataset>.experiments in params.yaml that stands for the best rows.
+
+    An experiment is named with its differences to what it would be without a line of its own: to the experiment as it
+    stands, or, where it is a variant, to its chosen control.
+    """
     standing = _standing_experiments(settings, dataset)
-    for row in best(trials).to_dict("records"):
-        before = standing[row["experiment"]]
-        after = _of_trial(before, row, settings.tuning.space)
-        options, rate = _differing(before.model, after.model), _differing(before.training, after.training)
-        lines.append(f"      {row['experiment']}: {{options: {options}, training: {rate}}}")
-    return "\n".join(lines)
+    rows = best(trials).to_dict("records")
+    chosen = {row["experiment"]: _of_trial(standing[row["experiment"]], row, settings.tuning.space) for row in rows}
+    lines = []
+    for name, after in chosen.items():
+        model, budget = standing[name].model, standing[name].training
+        control = chosen.get(standing[name].control)
+        if control and type(control.model) is type(model):
+            own = next(group[name] for group in settings.experiments.values() if name in group)
+            model = replace(control.model, **{key: getattr(model, key) for key in own.options})
+            budget = replace(control.training, **{key: getattr(budget, key) for key in own.training})
+        parts = {"options": _differing(model, after.model), "training": _differing(budget, after.training)}
+        if said := ", ".join(f"{part}: {{{changes}}}" for part, changes in parts.items() if changes):
+            lines.append(f"      {name}: {{{said}}}")
+    return "\n".join(["    experiments:" if lines else "    experiments: {}", *lines])
 
 
 def _standing_experiments(settings: config.Config, dataset: str) -> dict[str, config.Experiment]:
@@ -282,4 +292,4 @@ def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.
 
 def _differing(before: Any, after: Any) -> str:
     pairs = ((field.name, getattr(before, field.name), getattr(after, field.name)) for field in fields(before))
-    return "{" + ", ".join(f"{name}: {new}" for name, old, new in pairs if new != old) + "}"
+    return ", ".join(f"{name}: {new}" for name, old, new in pairs if new != old)

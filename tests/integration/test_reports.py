@@ -124,7 +124,8 @@ def test_params_hold_what_the_search_chose(path):
     chosen = YAML(typ="safe").load(tuning.as_yaml(pd.read_csv(path, dtype=tuning.INTEGERS), settings, dataset))[
         "experiments"
     ]
-    held = {name: asdict(changes) for name, changes in settings.datasets[dataset].experiments.items()}
+    changes = settings.datasets[dataset].experiments.items()
+    held = {name: {part: value for part, value in asdict(said).items() if value} for name, said in changes}
     assert held == chosen
 
 
