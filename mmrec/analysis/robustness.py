@@ -48,10 +48,8 @@ def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> 
 
 
 def trained(paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data) -> list[Recommender]:
-    """The trained model of every seed on these data; the experiment's group is one of `grid.PROBED`."""
-    group = next(group for group in grid.PROBED if name in settings.experiments[group])
-    seeds = settings.seeds_of(dataset)
-    return [grid.trained_model(paths, settings, dataset, group, name, seed, data) for seed in seeds]
+    """The trained model of every seed on these data; missing weights are trained first."""
+    return grid.trained_models(paths, settings, dataset, name, data)
 
 
 DISTURBANCES = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}

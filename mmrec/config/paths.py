@@ -69,7 +69,7 @@ class Paths:
 
     def archive(self, dataset: str) -> Path:
         """Finished runs of a data set, committed; see `mmrec.experiments.archive`."""
-        return self.reports(dataset) / "runs"
+        return self.reports(dataset) / "runs.parquet"
 
     @property
     def checksums(self) -> Path:

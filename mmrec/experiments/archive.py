@@ -1,117 +1,159 @@
-"""A finished run as one small file, which can be committed: hours of training that nobody need repeat.
+"""The archive of a data set's finished runs, one committed file: reports/<dataset>/runs.parquet.
 
-The file holds all that a run leaves but its weights: every user's ranks, the learning curve, run.json. Its name is a
-hash of everything that determines the run but the machine's arithmetic (see `experiments.archive_file`), so that a
-change of code, data or settings asks for a new one. To have all runs made anew, delete the files.
+A row is a run: its name, record, learning curve and every user's ranks, without weights. Equal runs give equal bytes
+in any order of appending. Delete the file to train all runs anew.
 """
 
 import json
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmrec.config import Experiment
-from mmrec.files import atomic
+from mmrec.experiments.store import ARITHMETIC, Result, Run, archive_name, lock, stack
+from mmrec.experiments.versions import results_version
+from mmrec.files import atomic, remove_leftovers
 
-DETERMINING = ("model", "options", "training", "controls")  # in a run's key, what its experiment decides
-TEXTS = ("curve.csv", "run.json")  # kept word for word; run.json is written last, for it says that a run is finished
-
-
-def pack(run: Path, file: Path) -> None:
-    """Write the file of a finished run's folder."""
-    ranks = pd.read_parquet(run / "ranks.parquet")
-    narrow = {name: np.min_scalar_type(column.max()) for name, column in ranks.items() if column.dtype == np.int64}
-    table = pa.Table.from_pandas(ranks.astype(narrow | {"split": "category"}), preserve_index=False)
-    texts = {name: (run / name).read_text() for name in TEXTS if (run / name).exists()}
-    with atomic(file) as path:
-        pq.write_table(table.replace_schema_metadata(texts), path, compression="zstd")
-
-
-def unpack(file: Path, run: Path) -> None:
-    """Make a run's folder of its file."""
-    table = pq.read_table(file)
-    texts = {name.decode(): text.decode() for name, text in table.schema.metadata.items()}
-    with atomic(run / "ranks.parquet") as path:
-        _wide(table.to_pandas()).to_parquet(path, index=False)
-    for name in TEXTS:
-        if name in texts:
-            with atomic(run / name) as path:
-                path.write_text(texts[name])
+SPLITS = ("valid", "test")
+RANKS = ("full_unseen", "full_all", "sampled_100")
+LISTS = ("user", *RANKS, "split")  # columns with a list of integers in each row, see `_pack`
+INTEGERS = pa.list_(pa.field("element", pa.int32()))
+SCHEMA = pa.schema(dict.fromkeys(("run", "record", "curve"), pa.string()) | dict.fromkeys(LISTS, INTEGERS))
+# Users repeat in each run and cost nothing. Ranks are split into bytes: high bytes compress well, low ones do not.
+ENCODING = dict.fromkeys(("split", "user"), "DELTA_BINARY_PACKED") | dict.fromkeys(RANKS, "BYTE_STREAM_SPLIT")
+FORMAT = {
+    "compression": "zstd",
+    "compression_level": 12,  # a second a file; level 19 takes ten times as long and saves 8 %
+    "data_page_size": 2**24,  # a page holds many runs, which are alike
+    "use_dictionary": False,
+    "write_statistics": False,
+    "store_schema": False,
+    "column_encoding": {f"{name}.list.element": encoding for name, encoding in ENCODING.items()},
+}
+GIVEN = ("data", "max_length", "seed", "versions", *ARITHMETIC)  # entries of a key that no experiment decides
 
 
-def _wide(ranks: pd.DataFrame) -> pd.DataFrame:
-    """As they were before they were packed: NumPy computes with small integers in half precision."""
-    numbers = ranks.select_dtypes("integer").columns
-    return ranks.astype({"split": "str"} | dict.fromkeys(numbers, np.int64))
+def append(file: Path, results: Iterable[Result]) -> None:
+    """Add finished runs.
+
+    A run that is there stays. A run of the same settings and seed, but of other data or of an earlier results version,
+    is replaced. Safe under SIGKILL and with several writers.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with lock(file.parent):
+        remove_leftovers(file.parent, file.name)
+        held = {question: archive_name(record["key"]) for question, record in records(file).items()}
+        new = {_question(result.record["key"]): _pack(result) for result in results}
+        new = {question: row for question, row in new.items() if held.get(question) != row["run"]}
+        if new:
+            table = _read(file).filter(pa.array([question not in new for question in held], pa.bool_()))
+            table = pa.concat_tables([table, pa.Table.from_pylist(list(new.values()), SCHEMA)])
+            with atomic(file) as path:
+                pq.write_table(table.sort_by("run").combine_chunks(), path, **FORMAT)
 
 
-def about(file: Path) -> dict:
-    """run.json of an archived run: its `key`, what determined it, and under what circumstances it was made."""
-    return json.loads(pq.read_schema(file).metadata[b"run.json"])
+def _read(file: Path, columns: Iterable[str] = SCHEMA.names) -> pa.Table:
+    return pq.read_table(file, columns=list(columns)) if file.exists() else SCHEMA.empty_table().select(list(columns))
 
 
-def ranks(folder: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
-    """Per-user ranks of the archived runs of experiments.
+def _settings(key: dict[str, Any], *also: str) -> str:
+    """Settings of the experiment (and entries named by `also`) in a key or in `Experiment.determines`."""
+    return json.dumps({name: value for name, value in key.items() if name in also or name not in GIVEN}, sort_keys=True)
 
-    Returns:
-        group, experiment, seed, split, user, a rank for each protocol.
+
+def _question(key: dict[str, Any]) -> str:
+    """Settings of the experiment and seed."""
+    return _settings(key, "seed")
+
+
+def _pack(result: Result) -> dict[str, Any]:
+    """Row of a result. A rank that nearly follows from another is stored as their small difference."""
+    columns = {name: result.ranks[name].to_numpy() for name in ("user", *RANKS)}
+    columns["split"] = pd.Categorical(result.ranks["split"], SPLITS).codes
+    columns["sampled_100"] = columns["sampled_100"] - _expected(columns)
+    columns["full_all"] = columns["full_all"] - columns["full_unseen"]
+    record = json.dumps(result.record, sort_keys=True)
+    return {"run": archive_name(result.record["key"]), "record": record, "curve": result.curve_csv} | columns
+
+
+def _unpack(row: dict[str, Any]) -> Result:
+    columns = {name: row[name].values.to_numpy().astype(np.int64) for name in LISTS}
+    columns["full_all"] += columns["full_unseen"]
+    columns["sampled_100"] += _expected(columns)
+    columns["split"] = np.array(SPLITS)[columns["split"]]
+    return Result(json.loads(row["record"].as_py()), row["curve"].as_py(), pd.DataFrame(columns).astype({"split": str}))
+
+
+def _expected(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Expected rank among 100 items, minus 100: so differences to it are positive."""
+    return 100 * columns["full_unseen"] // columns["full_all"].max(initial=1) - 100
+
+
+def load(file: Path, names: Iterable[str]) -> dict[str, Result]:
+    """Archived runs of these names (see `archive_name`); names that the archive lacks are left out."""
+    table = _read(file)
+    table = table.filter(pc.is_in(table["run"], pa.array(names, pa.string())))
+    rows = ({name: table[name][place] for name in SCHEMA.names} for place in range(len(table)))
+    return {row["run"].as_py(): _unpack(row) for row in rows}
+
+
+def ranks(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Ranks of archived runs: group, experiment, seed, split, user, a rank for each protocol; see `_runs`."""
+    return stack(_runs(file, experiments, seeds), "ranks")
+
+
+def curves(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Learning curves of archived neural runs: group, experiment, seed, epoch, losses, valid_ndcg_10; see `_runs`."""
+    return stack(_runs(file, experiments, seeds), "curve")
+
+
+def _runs(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> list[Run]:
+    """Every experiment with every seed and its result.
 
     Raises:
-        FileNotFoundError: a run is not archived. ValueError: it is twice, as older code made it, too.
+        FileNotFoundError: a run is not archived, or is of an earlier results version.
     """
-    files = _files(folder, experiments)
-    tables = []
-    for experiment in experiments:
-        for seed in seeds:
-            of = files.get((_determined(experiment.determines), seed), [])
-            if not of:
-                raise FileNotFoundError(
-                    f"no run of {experiment.name!r} with seed {seed} in {folder}: say `archived: true` of the data set "
-                    "in params.yaml and run notebooks 3 and 4"
-                )
-            if len(of) > 1:
-                raise ValueError(f"{', '.join(file.name for file in of)} in {folder} are one run: delete older code's")
-            table = _wide(pd.read_parquet(of[0]))
-            tables.append(table.assign(group=experiment.group, experiment=experiment.name, seed=seed))
-    return pd.concat(tables, ignore_index=True)
+    about, names = records(file), {}
+    for experiment, seed in product(experiments, seeds):
+        key = about.get(_question(experiment.determines | {"seed": seed}), {}).get("key", {})
+        if key.get("versions") != results_version(type(experiment.model)):
+            raise FileNotFoundError(
+                f"{file} has no run of {experiment.name!r} with seed {seed} and today's results version: "
+                "say `archived: true` of the data set in params.yaml and run notebooks 3 and 4"
+            )
+        names[experiment.group, experiment.name, seed] = archive_name(key)
+    held = load(file, names.values())
+    return [(*about, held[name]) for about, name in names.items()]
 
 
-def _determined(key: dict[str, Any]) -> str:
-    """What of a run's key (or of `Experiment.determines`) is its experiment's."""
-    return json.dumps({name: key[name] for name in DETERMINING if name in key}, sort_keys=True)
+def records(file: Path) -> dict[str, dict[str, Any]]:
+    """Record of each archived run, by the settings of its experiment and its seed."""
+    found = [json.loads(record) for record in _read(file, ["record"])["record"].to_pylist()]
+    return {_question(record["key"]): record for record in found}
 
 
-def _files(folder: Path, experiments: list[Experiment]) -> dict[tuple[str, int], list[Path]]:
-    """The files of each experiment and seed, by `_determined` and seed, in the order of their names."""
-    wanted = {_determined(experiment.determines) for experiment in experiments}
-    found: dict[tuple[str, int], list[Path]] = {}
-    for file in sorted(folder.glob("*.parquet")):
-        key = about(file)["key"]
-        if (determined := _determined(key)) in wanted:
-            found.setdefault((determined, key["seed"]), []).append(file)
-    return found
-
-
-def costs(folder: Path, experiments: list[Experiment]) -> pd.DataFrame:
-    """What the archived runs of experiments took, by group and device.
+def costs(file: Path, experiments: list[Experiment]) -> pd.DataFrame:
+    """Cost of the archived runs of experiments, by group and device.
 
     Returns:
-        group, device (a GPU's name, or the processor's kind), runs, minutes (of one process, summed; of an interrupted
-        run its last session), gigabytes (the most that a process held; on a GPU, of its memory); a run that two
+        group, device (name of the GPU, or kind of processor), runs, minutes (of one process, summed; an interrupted run
+        counts its last session), gigabytes (largest memory of a process; on a GPU, of its own memory). A run that two
         experiments share counts with the first.
     """
-    groups = {}
+    groups: dict[str, str] = {}
     for experiment in experiments:
-        groups.setdefault(_determined(experiment.determines), experiment.group)
-    # One of each experiment and seed: the folder may hold the same runs as older code made them.
-    found = {key: about(files[-1]) for key, files in _files(folder, experiments).items()}
+        groups.setdefault(_settings(experiment.determines), experiment.group)
     rows = [
-        (groups[determined], run["device"], run["seconds_of_last_session"] / 60, run["peak_memory_bytes"] / 1e9)
-        for (determined, _), run in found.items()
+        (group, record["device"], record["seconds_of_last_session"] / 60, record["peak_memory_bytes"] / 1e9)
+        for record in records(file).values()
+        if (group := groups.get(_settings(record["key"])))
     ]
     by_group = pd.DataFrame(rows, columns=["group", "device", "minutes", "gigabytes"]).groupby(["group", "device"])
     table = by_group.agg(runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max"))

@@ -1,20 +1,15 @@
-"""One run: a data set, an experiment and a seed, trained and evaluated once.
+"""One run: an experiment with one seed on a data set, trained and evaluated once.
 
-A run lives in .runs/<key>. The key is a hash of everything that determines its numbers: digests of the data, settings,
-seed, versions of results, arithmetic. A finished run is not made again; an interrupted one goes on from its last epoch.
-Experiments with equal settings share their runs.
+A finished run is not repeated; an interrupted one resumes from its last epoch. Experiments with equal settings share
+their runs.
 """
 
-import fcntl
-import hashlib
 import json
-import os
 import platform
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +18,13 @@ import torch
 from safetensors.torch import save_file
 
 from mmrec import config, evaluation, training
-from mmrec.experiments import archive
+from mmrec.experiments import archive, store
 from mmrec.experiments.build import build
 from mmrec.experiments.inputs import Data, shown_to
 from mmrec.experiments.versions import results_version
 from mmrec.features.controls import controlled_histories
 from mmrec.files import atomic
 from mmrec.progress import report
-
-# --- models ------------------------------------------------------------------------------------------------------
-
-
-# --- runs --------------------------------------------------------------------------------------------------------
 
 
 def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
@@ -63,72 +53,29 @@ def run(
     runs: Path,
     label: str = "",
     archived: Path | None = None,
-    weights: bool = True,
 ) -> Path:
-    """Make sure that a run is in the store, and say where.
+    """Folder of a run in the store, after training and evaluation where they were missing.
 
-    Its folder holds curve.csv, ranks.parquet (split, user, rank under each protocol), model.safetensors (neural
-    models), run.json (settings, commit, versions, device, seconds, peak memory), written last. Where another process
-    works on the same run, this one waits for it.
+    The folder holds curve.csv and model.safetensors (neural models), ranks.parquet (split, user, rank under each
+    protocol), run.json (key, commit, versions, device, seconds, peak memory), written last. A run that another process
+    works on is waited for.
 
     Args:
-        archived: a folder of committed runs (see `archive`): one that is there is not made again, one that is not is
-            put there.
-        weights: whether model.safetensors is needed, which the archive does not have.
+        archived: archive that the run is appended to.
     """
     key = run_key(experiment, seed, data, settings)
-    folder = run_folder(key, runs)
+    folder = store.run_folder(key, runs)
     folder.mkdir(parents=True, exist_ok=True)
-    file = archive_file(key, archived) if archived else None
-    weights = weights and not isinstance(experiment.model, config.UNTRAINED)
-    with alone(folder):
-        if file and file.exists() and not weights and not finished(folder, weights):
-            archive.unpack(file, folder)
-        if not finished(folder, weights):
+    with store.lock(folder):
+        if not store.finished(folder):
             report(f"{label}: {folder.name}")
-            _carry_out(experiment, seed, data, settings, folder, key, label)
-        if file and not file.exists():
-            archive.pack(folder, file)
+            train_and_evaluate(experiment, seed, data, settings, folder, key, label)
+    if archived:
+        archive.append(archived, [store.read(folder)])
     return folder
 
 
-def finished(folder: Path, weights: bool) -> bool:
-    """Whether a run's folder holds all that is needed of it."""
-    return (folder / "run.json").exists() and (not weights or (folder / "model.safetensors").exists())
-
-
-def run_folder(key: dict[str, Any], runs: Path) -> Path:
-    """Where a run is kept; it is finished if run.json is there."""
-    return runs / _name(key)
-
-
-ARITHMETIC = ("torch", "device", "threads", "instruction_set")
-
-
-def archive_file(key: dict[str, Any], archived: Path) -> Path:
-    """Where a run is archived: named by what was asked, whatever arithmetic answered; run.json inside says which.
-
-    Else a machine with a GPU would train again for hours what was trained on one without, or the reverse.
-    """
-    return archived / f"{_name({name: value for name, value in key.items() if name not in ARITHMETIC})}.parquet"
-
-
-def _name(determined: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(determined, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder; it goes with the process, however that ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _carry_out(
+def train_and_evaluate(
     experiment: config.Experiment,
     seed: int,
     data: Data,
@@ -137,8 +84,9 @@ def _carry_out(
     key: dict[str, Any],
     label: str,
 ) -> None:
+    """Train and evaluate a run from its last checkpoint, and write its folder."""
     begun = time.monotonic()
-    # A process works on many runs: what it held before is none of this one's, so peak memory is counted anew.
+    # Peak memory counts from here: a process works on many runs.
     if data.sequences.items.is_cuda:
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
@@ -170,7 +118,7 @@ def _carry_out(
     about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(data)}
     with atomic(folder / "run.json") as path:
         path.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-    # Last: until run.json is there, a new start must find where to go on.
+    # Last: an interruption before run.json resumes from the checkpoint.
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 

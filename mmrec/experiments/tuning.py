@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from mmrec import config, training
-from mmrec.experiments import build, grid, inputs, run
+from mmrec.experiments import build, engine, grid, inputs, run, store
 from mmrec.files import atomic
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
@@ -46,7 +46,7 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     for experiment in tasks:
         _inside(experiment, settings.tuning.space)
     work = partial(_search, paths, settings, dataset, device)
-    found = grid.side_by_side(work, tasks, settings.runtime_of(dataset), device)
+    found = engine.run_parallel(work, tasks, settings.runtime_of(dataset), device)
     return _whole(pd.DataFrame([row for rows in found for row in rows]))
 
 
@@ -63,7 +63,7 @@ def _inside(experiment: config.Experiment, space: config.Space) -> None:
 def _search(
     paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
 ) -> list[dict[str, Any]]:
-    data = grid.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    data = engine.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     budget = settings.tuning
     shown = inputs.shown_to(experiment, data, budget.seed)
     # An experiment keeps its own training, such as its loss; the rest of a trial's budget is the same for all.
@@ -94,7 +94,7 @@ def _search(
             "warm_up": warm_up,
             "optuna": optuna.__version__,
         }
-        folder = run.run_folder(key, paths.runs)
+        folder = store.run_folder(key, paths.runs)
         curve, pruned = _carry_out(
             trial, proposed, shown, settings, folder, f"{dataset} {experiment.name} trial {number}"
         )
@@ -171,7 +171,7 @@ def _carry_out(
     seed, max_length = settings.tuning.seed, settings.protocol.max_length
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "curve.csv"
-    with run.alone(folder):
+    with store.lock(folder):
         if not stored.exists():
             torch.manual_seed(seed)
             model = build.build(experiment.model, data, max_length)
@@ -236,8 +236,8 @@ def _trained(
     wanted = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
     done = grid.run_all(paths, settings, dataset, device, wanted)
     told = []
-    for row, folder in zip(rows, done, strict=True):
-        curve = pd.read_csv(folder / "curve.csv").to_dict("records")
+    for row, result in zip(rows, done, strict=True):
+        curve = result.curve.to_dict("records")
         reached = max(epoch["valid_ndcg_10"] for epoch in curve)
         told.append(row | {"epochs": len(curve), "valid_ndcg_10": reached, "best_epoch": training.best_epoch(curve)})
     return _whole(pd.DataFrame(told))

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -124,14 +122,3 @@ def test_modality_dropout_is_a_difference_between_two_models():
     assert table["without"].tolist() == pytest.approx([base.mean(), base.mean() - 0.5])
     assert table["difference"].tolist() == pytest.approx([-0.1, 0.4])
     assert table["ci_low"][1.0] > 0 > table["ci_high"][0.0]
-
-
-@pytest.mark.parametrize("name, group", [("maf", "main"), ("dropped", "probes")])
-def test_a_model_of_every_seed_from_the_group_that_has_it(paths, shop, settings, monkeypatch, name, group):
-    given = []
-    monkeypatch.setattr(robustness.grid, "trained_model", lambda *args: given.append(args) or args[5])
-    several = settings.experiments | {"probes": {"dropped": settings.experiments["main"]["maf"]}}
-    settings = replace(settings, experiments=several)
-    seeds = settings.seeds_of("shop")
-    assert robustness.trained(paths, settings, "shop", name, replace(shop)) == list(seeds)
-    assert [args[3:5] for args in given] == [(group, name)] * len(seeds)

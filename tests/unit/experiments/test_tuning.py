@@ -7,7 +7,7 @@ import torch
 from ruamel.yaml import YAML
 
 from mmrec import config, runtime, training
-from mmrec.experiments import build, grid, inputs, run, tuning
+from mmrec.experiments import build, grid, inputs, run, store, tuning
 
 CPU = torch.device("cpu")
 
@@ -223,7 +223,7 @@ def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_fi
         for row, experiment in candidates:
             assert row["positions_from"] == experiment.model.positions_from
             key = run.run_key(experiment, small.seeds_of("shop")[0], data, small)
-            curve = pd.read_csv(run.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
+            curve = pd.read_csv(store.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
             assert (row["epochs"], row["best_epoch"]) == (len(curve), curve.idxmax() + 1)
             assert row["valid_ndcg_10"] == curve.max()
 

@@ -1,0 +1,39 @@
+"""Processes that train runs in parallel.
+
+The standard library's pool is kept: joblib's workers outlive a parent that was killed, and take no start-up function.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from mmrec import config, runtime
+from mmrec.experiments.inputs import load_data
+
+data_once = lru_cache(maxsize=1)(load_data)  # a worker reads the data set once, not once a run
+
+
+def run_parallel(
+    work: Callable[[Any], Any], tasks: list[Any], settings: config.Runtime, device: torch.device
+) -> list[Any]:
+    """`work` of each task, in order, in as many processes as `runtime.workers` allows."""
+    data_once.cache_clear()  # the files may have changed since
+    processes = min(runtime.workers(settings, device), len(tasks))
+    if processes <= 1:
+        return [work(task) for task in tasks]
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
+    with ProcessPoolExecutor(processes, context, _start_worker, (settings,)) as pool:
+        return list(pool.map(work, tasks))
+
+
+def _start_worker(settings: config.Runtime) -> None:
+    runtime.prepare(settings)
+    # A worker whose parent was killed must not work beside its successor.
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
