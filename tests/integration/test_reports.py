@@ -1,5 +1,6 @@
 """What README and reports say is what the tables hold."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -156,11 +157,14 @@ def test_archived_runs_give_the_committed_results_and_comparisons(dataset):
         "comparisons": tables.comparisons_table(ranks, settings.controls(dataset), settings.protocol.ks),
     }
     for name, table in found.items():
-        if dataset not in TRAINED_AGAIN:
-            assert table.to_csv(index=False) == (reports / f"{name}.csv").read_text()
+        committed = pd.read_csv(reports / "tables" / f"{name}.csv", dtype={"k": "Int64"})
+        # Sums of the bootstrap depend in their last bits on the number of threads; `environment` sets one.
+        exact = name == "results" or os.environ.get("OMP_NUM_THREADS") == "1"
+        if dataset not in TRAINED_AGAIN and exact:
+            assert table.to_csv(index=False) == (reports / "tables" / f"{name}.csv").read_text()
             continue
-        committed = pd.read_csv(reports / f"{name}.csv", dtype={"k": "Int64"}, float_precision="round_trip")
-        pd.testing.assert_frame_equal(table, committed, atol=1e-4, rtol=1e-4)
+        close = {"atol": 1e-4, "rtol": 1e-4} if dataset in TRAINED_AGAIN else {"atol": 1e-12, "rtol": 1e-9}
+        pd.testing.assert_frame_equal(table, committed, **close)
         if name == "results":
             again = table[["experiment", "seed"]].apply(tuple, axis=1).isin(TRAINED_AGAIN[dataset])
             pd.testing.assert_frame_equal(table[~again], committed[~again], check_exact=True)
