@@ -85,14 +85,6 @@ def test_readme_says_what_probes_and_published_numbers_say():
     assert f"{late} and {contrastive}, MAF as it is {maf}" in words
 
 
-def test_readme_shows_a_data_set_of_ones_own_as_params_take_it(tmp_path):
-    snippet = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
-    params = (ROOT / "params.yaml").read_text().replace("\nprotocol:\n", f"\n{snippet}\nprotocol:\n")
-    (tmp_path / "params.yaml").write_text(params)
-    mine = config.load(tmp_path / "params.yaml").datasets["myshop"]
-    assert mine.source.kind == "folder" and mine.modalities == ("image", "text", "category")
-
-
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_results_are_of_every_experiment_and_seed(dataset):
     settings = config.load(ROOT / "params.yaml")
