@@ -114,7 +114,7 @@ MUTANTS = {
     "popularity: validation counted": [
         ("device=self.items.device) < self.train_end[owner]", "device=self.items.device) <= self.train_end[owner]")
     ],
-    "features: permuted across missing": [("rows[torch.randperm(len(rows), generator=generator)]", "rows.flip(0)")],
+    "features: reversed for permuted": [("rows[torch.randperm(len(rows), generator=generator)]", "rows.flip(0)")],
     "features: commonest category for rarest": [
         ("matrix.sum(0).argsort(stable=True)", "(-matrix.sum(0)).argsort(stable=True)")
     ],

@@ -155,8 +155,10 @@ def test_archived_runs_give_the_committed_results_and_comparisons(dataset):
         if dataset not in TRAINED_AGAIN and exact:
             assert table.to_csv(index=False) == (reports / "tables" / f"{name}.csv").read_text()
             continue
-        close = {"atol": 1e-4, "rtol": 1e-4} if dataset in TRAINED_AGAIN else {"atol": 1e-12, "rtol": 1e-9}
-        pd.testing.assert_frame_equal(table, committed, **close)
+        close = {"atol": 1e-4, "rtol": 0} if dataset in TRAINED_AGAIN else {"atol": 1e-12, "rtol": 1e-9}
+        p_values = [column for column in table if column.startswith("p_")]  # shares of resamples, so move further
+        pd.testing.assert_frame_equal(table.drop(columns=p_values), committed.drop(columns=p_values), **close)
+        pd.testing.assert_frame_equal(table[p_values], committed[p_values], atol=5e-3, rtol=0)
         if name == "results":
             again = table[["experiment", "seed"]].apply(tuple, axis=1).isin(TRAINED_AGAIN[dataset])
             pd.testing.assert_frame_equal(table[~again], committed[~again], check_exact=True)
