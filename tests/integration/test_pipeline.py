@@ -19,7 +19,7 @@ PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "reports").rglob("*.ipynb"))
 OF_ALL = ["08_claims"]  # notebooks that are not of one data set
-# Data sets that nobody may redistribute. Their notebooks were executed before modules moved, and differ from the sources
+# Data sets that nobody may redistribute. Their notebooks were executed before modules moved and differ from the sources
 # in names; archived runs hold their tables. The next run of a data set brings its notebooks up and leaves this set.
 OLDER = {"beauty_2014", "beauty_2014_sampled", "hm", "hm_by_time", "movielens_1m_1500_users"}
 STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
