@@ -4,8 +4,24 @@ Everything is checked when the file is read, so that a misspelt key costs a seco
 A wrong file raises `ConfigError` with one line that names the key and what is allowed there.
 """
 
-from mmrec.config.datasets import Dataset, GlobalTime, LeaveOneOut, Statistics
-from mmrec.config.encoders import BERT, VGG16, EfficientNetLite0, Encoder
+from mmrec.config.datasets import (
+    BERT,
+    VGG16,
+    AmazonSource,
+    Dataset,
+    DemoSource,
+    EfficientNetLite0,
+    Encoder,
+    GlobalTime,
+    LeaveOneOut,
+    MovieLensSource,
+    Pictures,
+    PlacedSource,
+    Source,
+    Statistics,
+    addresses,
+    is_fetched,
+)
 from mmrec.config.experiments import Changes, DataControls, Experiment, Space, Training
 from mmrec.config.models import (
     FDSA,
@@ -26,15 +42,4 @@ from mmrec.config.models import (
 )
 from mmrec.config.params import Config, Protocol, Runtime, load, project
 from mmrec.config.paths import Paths
-from mmrec.config.sources import (
-    AmazonSource,
-    DemoSource,
-    MovieLensSource,
-    Pictures,
-    PlacedSource,
-    Source,
-    addresses,
-    is_fetched,
-)
-from mmrec.config.types import STRICT, InstructionSet, Modality, Name
-from mmrec.config.validation import ConfigError
+from mmrec.config.types import STRICT, ConfigError, InstructionSet, Modality, Name

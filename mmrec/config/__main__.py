@@ -10,15 +10,37 @@ from mmrec.config import Config, ConfigError, Experiment, project
 Row = tuple[str, Any, str]  # setting, value, layer
 
 
-def of_dataset(settings: Config, dataset: str) -> list[Row]:
-    """Settings of a data set and of all its runs; a value that equals its default comes from `default`."""
+def show(settings: Config, dataset: str, name: str | None = None) -> str:
+    """The table of a data set, or of one of its experiments.
+
+    Raises:
+        ConfigError: no such data set or experiment.
+    """
+    if dataset not in settings.datasets:
+        raise ConfigError(f"params.yaml has no data set {dataset!r}; one of {list(settings.datasets)}")
+    experiments = {e.name: e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)}
+    if name is None:
+        rows = [*_of_dataset(settings, dataset), ("experiments", tuple(experiments), "groups")]
+    elif name in experiments:
+        rows = _of_experiment(settings, experiments[name])
+    else:
+        raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(experiments)}")
+    # Values come last, for some are long.
+    shown = [(key, layer, ", ".join(map(str, v)) if isinstance(v, tuple) else str(v)) for key, v, layer in rows]
+    shown.insert(0, ("setting", "from", "value"))
+    first, second = (max(len(row[column]) for row in shown) for column in (0, 1))
+    return "\n".join(f"{key:{first}}  {layer:{second}}  {value}" for key, layer, value in shown)
+
+
+def _of_dataset(settings: Config, dataset: str) -> list[Row]:
+    """A value that equals its default comes from `default`."""
     chosen = settings.datasets[dataset]
     shared = {"runtime": settings.runtime, "protocol": settings.protocol, "seeds": settings.seeds}
-    used = {"runtime": settings.runtime_of(dataset), "seeds": settings.seeds_of(dataset)}
+    used = shared | {"runtime": settings.runtime_of(dataset), "seeds": settings.seeds_of(dataset)}
     defaults = _flat({field.name: field.default for field in fields(chosen)} | shared)
     elsewhere = ("models", "training", "experiments", "instruction_set")
     own = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.name not in elsewhere}
-    values = _flat(own | shared | used).items()
+    values = _flat(own | used).items()
     return [(name, value, "default" if defaults.get(name, MISSING) == value else "data set") for name, value in values]
 
 
@@ -33,48 +55,24 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def of_experiment(settings: Config, experiment: Experiment) -> list[Row]:
-    """Settings of an experiment. A modality that the data set lacks is gone from the value, with the layer kept."""
+def _of_experiment(settings: Config, experiment: Experiment) -> list[Row]:
+    """A modality that the data set lacks is gone from the value, with the layer kept."""
     layers = settings.layers(experiment.dataset, experiment.group, experiment.name)
-    rows: list[Row] = [("model", type(experiment.model).__name__, "experiment")]
-    rows.append(("control", experiment.control, "experiment"))
+    model = type(experiment.model).__name__
+    rows = [("model", model, "experiment"), ("control", experiment.control, "experiment")]
     for part, resolved in (("options", experiment.model), ("training", experiment.training), ("data", experiment.data)):
         for name, value in asdict(resolved).items():
-            said = [layer for layer, changes in layers if name in getattr(changes, part)]
-            rows.append((f"{part}.{name}", value, said[-1] if said else "default"))
+            said = ["default", *(layer for layer, changes in layers if name in getattr(changes, part))]
+            rows.append((f"{part}.{name}", value, said[-1]))
     return rows
 
 
-def as_table(rows: list[Row]) -> str:
-    """Columns of text; values come last, for some are long."""
-    shown = [(name, layer, ", ".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v, layer in rows]
-    shown.insert(0, ("setting", "from", "value"))
-    first, second = (max(len(row[column]) for row in shown) for column in (0, 1))
-    return "\n".join(f"{name:{first}}  {layer:{second}}  {value}" for name, layer, value in shown)
-
-
-def show(settings: Config, dataset: str, name: str | None = None) -> str:
-    """The table of a data set, or of one of its experiments.
-
-    Raises:
-        ConfigError: no such data set or experiment.
-    """
-    if dataset not in settings.datasets:
-        raise ConfigError(f"params.yaml has no data set {dataset!r}; one of {list(settings.datasets)}")
-    experiments = {e.name: e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)}
-    if name is None:
-        return as_table([*of_dataset(settings, dataset), ("experiments", tuple(experiments), "groups")])
-    if name not in experiments:
-        raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(experiments)}")
-    return as_table(of_experiment(settings, experiments[name]))
-
-
 def main(arguments: list[str]) -> None:
-    """Print what `arguments` ask for: show DATASET [EXPERIMENT]."""
+    """Print the table that `arguments` ask for."""
     parser = argparse.ArgumentParser(prog="python -m mmrec.config", description=__doc__)
-    command = parser.add_subparsers(required=True, metavar="show").add_parser("show", help="settings and their layers")
-    command.add_argument("dataset")
-    command.add_argument("experiment", nargs="?")
+    parser.add_argument("command", choices=["show"])
+    parser.add_argument("dataset")
+    parser.add_argument("experiment", nargs="?")
     asked = parser.parse_args(arguments)
     try:
         print(show(project()[1], asked.dataset, asked.experiment))

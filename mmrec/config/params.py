@@ -8,13 +8,11 @@ from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mmrec.config.datasets import Dataset
-from mmrec.config.encoders import IMAGE_ENCODERS, TEXT_ENCODERS, Encoder
+from mmrec.config.datasets import IMAGE_ENCODERS, TEXT_ENCODERS, Dataset, Encoder
 from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Training, Tuning
 from mmrec.config.models import FDSA, MODELS, Model, sees
 from mmrec.config.paths import Paths
-from mmrec.config.types import Count, Different, InstructionSet, Name, Seed, Seeds, section
-from mmrec.config.validation import ConfigError, validate
+from mmrec.config.types import ConfigError, Count, Different, InstructionSet, Name, Seed, Seeds, section, validate
 
 
 @section

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmrec.config.validation import ConfigError
+from mmrec.config.types import ConfigError
 
 
 @dataclass(frozen=True)

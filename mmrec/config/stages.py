@@ -7,9 +7,10 @@ params.yaml leaves out stands in the files with its default.
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from mmrec.config import Config, Experiment, Paths
+from mmrec.config import Config, Paths
 
 TRAINING_PROBES = "probes"  # the group of experiments that notebook 5b looks into
 
@@ -60,12 +61,8 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def _experiments(settings: Config, dataset: str, groups: Iterable[str], tuned: bool = True) -> list[dict[str, Any]]:
-    return [_resolved(experiment) for group in groups for experiment in settings.resolve(dataset, group, tuned)]
-
-
-def _resolved(experiment: Experiment) -> dict[str, Any]:
-    model = {"name": type(experiment.model).__name__} | asdict(experiment.model)
-    return asdict(experiment) | {"model": model}
+    found = [experiment for group in groups for experiment in settings.resolve(dataset, group, tuned)]
+    return [asdict(one) | {"model": {"name": type(one.model).__name__} | asdict(one.model)} for one in found]
 
 
 def write(paths: Paths, settings: Config) -> None:
@@ -78,7 +75,8 @@ def write(paths: Paths, settings: Config) -> None:
     }
     found["claims"] = {name: found[f"{name}/results"] for name in settings.datasets}
     folder = paths.work / "data" / "settings"
-    wanted = {folder / f"{name}.json": _json(about) for name, about in found.items()}
+    as_text = partial(json.dumps, indent=1, sort_keys=True, ensure_ascii=False, default=str)
+    wanted = {folder / f"{name}.json": as_text(about) + "\n" for name, about in found.items()}
     for path in set(folder.rglob("*.json")) - set(wanted):
         path.unlink()
         if not any(path.parent.iterdir()):
@@ -87,10 +85,6 @@ def write(paths: Paths, settings: Config) -> None:
         if not path.is_file() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
 def targets(paths: Paths, settings: Config, dataset: str) -> list[str]:

@@ -8,19 +8,20 @@ from torch import Tensor
 
 from mmrec import config
 from mmrec.experiments.inputs import Data
-from mmrec.models import (
-    bert4rec,
-    caser,
-    fdsa,
-    gru4rec,
-    item_knn,
-    maf,
-    markov,
-    nova,
-    popularity,
-    sasrec,
-    sasrecf,
-)
+from mmrec.models.bert4rec import BERT4Rec
+from mmrec.models.caser import Caser
+from mmrec.models.fdsa import FDSA
+from mmrec.models.gru4rec import GRU4Rec
+from mmrec.models.item_knn import ItemKNN
+from mmrec.models.maf import MAF
+from mmrec.models.markov import MarkovChain
+from mmrec.models.nova import NOVA
+from mmrec.models.popularity import Popularity
+from mmrec.models.sasrec import SASRec
+from mmrec.models.sasrecf import SASRecF
+
+_EVERY = (Popularity, ItemKNN, MarkovChain, GRU4Rec, Caser, BERT4Rec, SASRec, SASRecF, FDSA, NOVA, MAF)
+MODELS = {getattr(config, model.__name__): model for model in _EVERY}  # a model has the class name of its settings
 
 
 class Recommender(Protocol):
@@ -28,21 +29,6 @@ class Recommender(Protocol):
 
     def score(self, items: Tensor, lengths: Tensor) -> Tensor:
         """items (B, T), lengths (B,) -> (B, V), column j for item j + 1."""
-
-
-MODELS = {
-    config.Popularity: popularity.Popularity,
-    config.ItemKNN: item_knn.ItemKNN,
-    config.MarkovChain: markov.MarkovChain,
-    config.GRU4Rec: gru4rec.GRU4Rec,
-    config.Caser: caser.Caser,
-    config.BERT4Rec: bert4rec.BERT4Rec,
-    config.SASRec: sasrec.SASRec,
-    config.SASRecF: sasrecf.SASRecF,
-    config.FDSA: fdsa.FDSA,
-    config.NOVA: nova.NOVA,
-    config.MAF: maf.MAF,
-}
 
 
 def build(options: config.Model, data: Data, max_length: int) -> Recommender:
