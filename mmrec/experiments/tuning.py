@@ -1,8 +1,8 @@
 """The same search for every neural model: number of trials, ranges, choice by validation.
 
 Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. Optuna (TPE) proposes the
-others and prunes those below the median of earlier ones. A trial is stored like a run. Its key holds all earlier trials
-of its search, so a killed search resumes and ends as an uninterrupted one.
+others and prunes those below the median of earlier ones. Optuna's storage in the folder of a search holds its trials,
+so a killed search resumes and ends as an uninterrupted one.
 """
 
 from dataclasses import asdict, fields, replace
@@ -14,14 +14,17 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from mmrec import config, training
 from mmrec.experiments import build, engine, grid, inputs, run, store
-from mmrec.files import atomic
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
 COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
 TUNED = ("main", "baselines")  # groups; the others are variants of what these hold
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}  # of a trial that has ended
 OTHER_END = {"oldest": "latest", "latest": "oldest"}
 INTEGERS = {"dim": "Int64", "layers": "Int64"}  # with blanks
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -38,10 +41,8 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     """
     tasks = [
         experiment
-        for group in settings.datasets[dataset].groups
-        if group in TUNED
-        for experiment in settings.resolve(dataset, group, tuned=False)
-        if not isinstance(experiment.model, config.UNTRAINED)
+        for experiment in _standing_experiments(settings, dataset).values()
+        if experiment.group in TUNED and not isinstance(experiment.model, config.UNTRAINED)
     ]
     for experiment in tasks:
         _inside(experiment, settings.tuning.space)
@@ -65,48 +66,78 @@ def _search(
 ) -> list[dict[str, Any]]:
     data = engine.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     budget = settings.tuning
-    shown = inputs.shown_to(experiment, data, budget.seed)
     # An experiment keeps its own training, such as its loss; the rest of a trial's budget is the same for all.
-    own = next(group[experiment.name].training for group in settings.experiments.values() if experiment.name in group)
+    own = _entry(settings, experiment).training
     usual = replace(experiment.training, **budget.training | own)
     training_of = replace(usual, **budget.slow.get(experiment.name, {}))
     experiment = replace(experiment, training=training_of)
     # Longer trials are pruned later.
     warm_up = round(budget.warm_up * training_of.epochs / usual.epochs)
-    study = optuna.create_study(
-        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=warm_up)
-    )
-    study.enqueue_trial(_standing(experiment, budget.space))
-    rows: list[dict[str, Any]] = []
-    past: list[Any] = []  # all that a trial's proposal and pruning depend on
-    for number in range(budget.trials):
-        # A sampler a trial: a resumed search proposes the same.
-        seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=budget.trials // 2, multivariate=False, constant_liar=False
+    asked = {"trials": budget.trials, "space": asdict(budget.space), "warm_up": warm_up, "optuna": optuna.__version__}
+    folder = store.run_folder(run.run_key(experiment, budget.seed, data, settings) | asked, paths.runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with store.lock(folder):
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))),
+            study_name="search",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=warm_up),
+            load_if_exists=True,
         )
-        trial = study.ask()
-        values = propose(trial, experiment, budget.space)
-        proposed = changed(experiment, values) if number else experiment
-        key = run.run_key(proposed, budget.seed, data, settings) | {
-            "trial": number,
-            "past": past,
-            "warm_up": warm_up,
-            "optuna": optuna.__version__,
-        }
-        folder = store.run_folder(key, paths.runs)
-        curve, pruned = _carry_out(
-            trial, proposed, shown, settings, folder, f"{dataset} {experiment.name} trial {number}"
-        )
-        reached = [row["valid_ndcg_10"] for row in curve]
-        if pruned:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)  # with the values reported on the way
-        else:
-            study.tell(trial, max(reached))
-        past = [*past, [values, reached, pruned]]
-        told = (experiment.name, number, "pruned" if pruned else "complete", len(curve), max(reached))
-        rows.append(dict(zip(COLUMNS, told, strict=True)) | values)
+        shown = inputs.shown_to(experiment, data, budget.seed)
+        # Neither sampler nor pruner looks at an interrupted trial: it is asked for anew.
+        while (number := len(study.get_trials(states=tuple(STATES)))) < budget.trials:
+            # A sampler a trial: a resumed search proposes the same.
+            seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
+            study.sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=budget.trials // 2, multivariate=False, constant_liar=False
+            )
+            if not number and not study.get_trials(states=(TrialState.WAITING,)):
+                study.enqueue_trial(_standing(experiment, budget.space))
+            trial = study.ask()
+            values = propose(trial, experiment, budget.space)
+            proposed = changed(experiment, values) if number else experiment
+            checkpoint = folder / f"{number}.pt"
+            reached = _train(trial, proposed, shown, settings, checkpoint)
+            study.tell(trial, reached, TrialState.PRUNED if reached is None else TrialState.COMPLETE)
+            checkpoint.unlink(missing_ok=True)
+    rows = []
+    for number, done in enumerate(study.get_trials(states=tuple(STATES))):
+        curve = done.intermediate_values.values()
+        told = (experiment.name, number, STATES[done.state], len(curve), max(curve))
+        rows.append(dict(zip(COLUMNS, told, strict=True)) | _rounded(done.params))
     return rows
+
+
+def _train(
+    trial: optuna.Trial, experiment: config.Experiment, data: inputs.Data, settings: config.Config, checkpoint: Path
+) -> float | None:
+    """The highest validation NDCG@10 of a trial; None if it was pruned."""
+    reported = 0
+
+    def lags(curve: list[dict[str, float]]) -> bool:
+        nonlocal reported
+        for row in curve[reported:]:
+            trial.report(row["valid_ndcg_10"], int(row["epoch"]))
+        reported = len(curve)
+        return bool(trial.should_prune())
+
+    seed, max_length = settings.tuning.seed, settings.protocol.max_length
+    torch.manual_seed(seed)
+    model = build.build(experiment.model, data, max_length)
+    curve = training.fit(
+        model,
+        data.sequences,
+        experiment.training,
+        max_length=max_length,
+        seed=seed,
+        checkpoint=checkpoint,
+        label=f"{experiment.dataset} {experiment.name} trial {checkpoint.stem}",
+        stop=lags,
+    )
+    if lags(curve) and not training.finished(curve, experiment.training):
+        return None
+    return max(row["valid_ndcg_10"] for row in curve)
 
 
 def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
@@ -123,15 +154,19 @@ def _field(experiment: config.Experiment, name: str) -> str:
 
 
 def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
-    """The values of a trial; two digits of each number, which params.yaml can hold exactly."""
-    values = {}
+    """The values of a trial."""
     for name in _standing(experiment, space):
         chosen = getattr(space, name)
         if name in CHOICES:
-            values[name] = trial.suggest_categorical(name, chosen)
+            trial.suggest_categorical(name, chosen)
         else:
-            values[name] = float(f"{trial.suggest_float(name, *chosen, log=name != 'dropout'):.2g}")
-    return values
+            trial.suggest_float(name, *chosen, log=name != "dropout")
+    return _rounded(trial.params)
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Two digits of each number of a range, which params.yaml can hold exactly."""
+    return {name: value if name in CHOICES else float(f"{value:.2g}") for name, value in values.items()}
 
 
 def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Experiment:
@@ -148,49 +183,6 @@ def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Exp
         model=replace(experiment.model, **values),
         training=replace(experiment.training, learning_rate=rate),
     )
-
-
-def _carry_out(
-    trial: optuna.Trial,
-    experiment: config.Experiment,
-    data: inputs.Data,
-    settings: config.Config,
-    folder: Path,
-    label: str,
-) -> tuple[list[dict[str, float]], bool]:
-    """The curve of a trial, trained or from the store, and whether it was pruned."""
-    reported = 0
-
-    def lags(curve: list[dict[str, float]]) -> bool:
-        nonlocal reported
-        for row in curve[reported:]:
-            trial.report(row["valid_ndcg_10"], int(row["epoch"]))
-        reported = len(curve)
-        return bool(trial.should_prune())
-
-    seed, max_length = settings.tuning.seed, settings.protocol.max_length
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = folder / "curve.csv"
-    with store.lock(folder):
-        if not stored.exists():
-            torch.manual_seed(seed)
-            model = build.build(experiment.model, data, max_length)
-            curve = training.fit(
-                model,
-                data.sequences,
-                experiment.training,
-                max_length=max_length,
-                seed=seed,
-                checkpoint=folder / "checkpoint.pt",
-                label=label,
-                stop=lags,
-            )
-            with atomic(stored) as path:
-                pd.DataFrame(curve).to_csv(path, index=False)
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
-    curve = pd.read_csv(stored).to_dict("records")
-    lagging = lags(curve)
-    return curve, lagging and not training.finished(curve, experiment.training)
 
 
 def finalists(
@@ -267,7 +259,7 @@ def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
         model, budget = standing[name].model, standing[name].training
         control = chosen.get(standing[name].control)
         if control and type(control.model) is type(model):
-            own = next(group[name] for group in settings.experiments.values() if name in group)
+            own = _entry(settings, standing[name])
             model = replace(control.model, **{key: getattr(model, key) for key in own.options})
             budget = replace(control.training, **{key: getattr(budget, key) for key in own.training})
         parts = {"options": _differing(model, after.model), "training": _differing(budget, after.training)}
@@ -279,6 +271,10 @@ def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
 def _standing_experiments(settings: config.Config, dataset: str) -> dict[str, config.Experiment]:
     groups = settings.datasets[dataset].groups
     return {e.name: e for group in groups for e in settings.resolve(dataset, group, tuned=False)}
+
+
+def _entry(settings: config.Config, experiment: config.Experiment) -> config.Changes:
+    return settings.experiments[experiment.group][experiment.name]
 
 
 def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.Space) -> config.Experiment:

@@ -60,33 +60,63 @@ def test_a_search_says_the_same_again_and_from_the_store_without_training(paths,
     pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), first)
 
 
-@pytest.mark.parametrize("fits", [1, 3, 6])
-def test_interrupted_a_search_ends_as_if_it_had_not_been(paths, small, monkeypatch, tmp_path, write_shop, fits):
+@pytest.mark.parametrize(
+    "owner, name, calls",
+    [(optuna.Study, "ask", 0), (optuna.Study, "tell", 2), (training, "evaluate", 1), (training, "evaluate", 9)],
+)
+def test_an_interrupted_search_ends_as_an_uninterrupted_one(
+    paths, small, monkeypatch, tmp_path, write_shop, owner, name, calls
+):
     whole = config.Paths(tmp_path / "whole", tmp_path / "whole")
     write_shop(whole.processed("shop"))
     expected = tuning.tune(whole, small, "shop", CPU)
-    fit, begun = training.fit, []
+    as_usual, begun = getattr(owner, name), []
 
     def broken(*given, **named):
         begun.append(1)
-        if len(begun) > fits:
+        if len(begun) > calls:
             raise KeyboardInterrupt
-        return fit(*given, **named)
+        return as_usual(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", broken)
+        patch.setattr(owner, name, broken)
         with pytest.raises(KeyboardInterrupt):
             tuning.tune(paths, small, "shop", CPU)
     pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
 
 
-def test_a_trial_is_not_taken_for_that_of_another_past(paths, small, settings):
-    """What comes after another first trial may be stopped elsewhere: it is a trial of its own."""
+@pytest.fixture
+def trained(monkeypatch):
+    """Models whose training began."""
+    fit, models = training.fit, []
+    monkeypatch.setattr(
+        training, "fit", lambda model, *given, **named: models.append(model) or fit(model, *given, **named)
+    )
+    return models
+
+
+def test_finished_trials_are_not_repeated_after_an_interruption(paths, small, monkeypatch, trained):
+    tell, told = optuna.Study.tell, []
+    with monkeypatch.context() as patch, pytest.raises(IndexError):
+        patch.setattr(optuna.Study, "tell", lambda *given: told.append([1, 2][len(told)]) or tell(*given))
+        tuning.tune(paths, small, "shop", CPU)
     tuning.tune(paths, small, "shop", CPU)
-    before = {path for path in paths.runs.glob("*/curve.csv")}
-    other = replace(small, models=small.models | {"sasrec": small.models["sasrec"] | {"dropout": 0.5}})
-    tuning.tune(paths, other, "shop", CPU)
-    assert len(set(paths.runs.glob("*/curve.csv")) - before) == 4  # all of sasrec, none of maf
+    assert len(trained) == 3 + 6  # the third of eight trials is repeated
+
+
+def test_a_search_of_other_settings_is_another_search(paths, small, trained):
+    tuning.tune(paths, small, "shop", CPU)
+    slower = small.models | {"sasrec": small.models["sasrec"] | {"dropout": 0.5}}
+    space = replace(small.tuning.space, dropout=(0.1, 0.7))
+    for changed, repeated in [
+        ({"models": slower}, 4),  # those of sasrec, none of maf
+        ({"tuning": replace(small.tuning, space=space)}, 8),
+        ({"tuning": replace(small.tuning, trials=5)}, 10),
+        ({"tuning": replace(small.tuning, warm_up=small.tuning.warm_up + 1)}, 8),
+    ]:
+        trained.clear()
+        tuning.tune(paths, replace(small, **changed), "shop", CPU)
+        assert len(trained) == repeated
 
 
 def test_an_experiment_outside_of_the_space_is_refused(paths, settings):
