@@ -5,7 +5,7 @@ Letters: U users, V items, N interactions, B batch, T time.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,13 @@ import torch
 from mmrec import config
 from mmrec.data.sequences import Sequences
 from mmrec.files import atomic
+
+WARNING = "WARNING: THESE ARE NOT THE DATA THAT NUMBERS ARE PUBLISHED OF"
+EXPLANATION = """\
+Why this may be: the provider has changed the release since; a download or a placed file is not whole; those who
+published filtered otherwise (by pictures, by duplicates, once instead of until nothing changes) and did not say so.
+What follows: numbers published of these data are of other users and items. Compare models with each other here, and
+with published numbers only in order of magnitude."""
 
 
 class SequenceError(ValueError):
@@ -92,17 +99,9 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
     offsets = np.concatenate([[0], np.bincount(users).cumsum()])
 
     train_end, valid, test = _split(dataset, offsets, times)
-    sequences = Sequences(
-        items=torch.from_numpy(items),
-        offsets=torch.from_numpy(offsets),
-        train_end=torch.from_numpy(train_end),
-        valid=torch.from_numpy(valid),
-        test=torch.from_numpy(test),
-        negatives=torch.from_numpy(
-            draw_negatives(users, items, len(item_ids), protocol.negatives, protocol.negatives_seed)
-        ),
-        n_items=len(item_ids),
-    )
+    negatives = draw_negatives(users, items, len(item_ids), protocol.negatives, protocol.negatives_seed)
+    tensors = map(torch.from_numpy, (items, offsets, train_end, valid, test, negatives))
+    sequences = Sequences(*tensors, n_items=len(item_ids))
     same_user = users[1:] == users[:-1]
     report = {
         "users": len(user_ids),
@@ -115,25 +114,33 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
         "test_users": int((test >= 0).sum()),
     }
     if not (report["valid_users"] and report["test_users"]):
-        left = f"{report['valid_users']} users to validate, {report['test_users']} to test"
-        raise SequenceError(f"the split leaves {left}")
+        raise SequenceError(
+            f"the split leaves {report['valid_users']} users to validate, {report['test_users']} to test"
+        )
     return Built(sequences, user_ids, item_ids, report)
 
 
-def check_statistics(report: dict[str, int], expected: config.Statistics | None) -> None:
-    """Hold what came out of the filter against what is published of the data set.
+def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:
+    """The counts after filtering (`Built.report`) beside those published. A difference gives a framed warning.
 
     Raises:
-        SequenceError: a count differs.
+        SequenceError: a count differs, and `expected` does not say that a warning is enough.
     """
     if expected is None:
-        return
-    published = {"users": expected.users, "items": expected.items, "interactions": expected.interactions}
-    if different := {name: report[name] for name, count in published.items() if report[name] != count}:
+        return "no statistics of these data are published"
+    names = ("users", "items", "interactions")
+    published = {name: count for name in names if (count := getattr(expected, name)) is not None}
+    lines = [
+        f"{name}: {report[name]:,} here, {count:,} published ({report[name] / count - 1:+.1%})"
+        for name, count in published.items()
+    ]
+    different = {name: report[name] for name, count in published.items() if report[name] != count}
+    if different and expected.on_mismatch == "raise":
         raise SequenceError(
             f"{different} after filtering, but {published} are published: the raw files are not whole or of another "
             "release; if that is meant, change `expected` of the data set in params.yaml"
         )
+    return "\n".join(["!" * 100, WARNING, *lines, EXPLANATION, "!" * 100] if different else lines)
 
 
 def _renumber(codes: np.ndarray, ids: pd.Index) -> tuple[np.ndarray, list[str]]:
@@ -148,17 +155,14 @@ def _split(dataset: config.Dataset, offsets: np.ndarray, times: np.ndarray) -> t
         # With fewer than three interactions nothing is left to learn from: such a user only trains.
         long = end - begin >= 3
         return np.where(long, end - 2, end), np.where(long, end - 2, -1), np.where(long, end - 1, -1)
-    first_valid, first_test = _seconds(dataset.split.valid), _seconds(dataset.split.test)
+    cuts = (dataset.split.valid, dataset.split.test)
+    first_valid, first_test = (datetime.combine(day, time(), UTC).timestamp() for day in cuts)
     user = np.repeat(np.arange(len(begin)), end - begin)
     train_end = begin + np.bincount(user, times < first_valid, len(begin)).astype(np.int64)
     test = begin + np.bincount(user, times < first_test, len(begin)).astype(np.int64)
     # The first choice after each cut, for users who had a past by then.
     valid = np.where((train_end > begin) & (train_end < test), train_end, -1)
     return train_end, valid, np.where((test > begin) & (test < end), test, -1)
-
-
-def _seconds(day: date) -> int:
-    return int(datetime.combine(day, time(), UTC).timestamp())
 
 
 def draw_negatives(users: np.ndarray, items: np.ndarray, n_items: int, count: int, seed: int) -> np.ndarray:

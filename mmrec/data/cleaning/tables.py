@@ -1,5 +1,6 @@
-"""`Tables`, the form of every data set, and the cleaning that all sources share."""
+"""`Tables`, the form of every data set: their cleaning, which all sources share, and their files."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,12 @@ import pyarrow.compute as pc
 
 from mmrec.data.cleaning.image_files import normalise, problems
 from mmrec.data.cleaning.rows import EXAMPLES, Rows, SourceError
+from mmrec.files import atomic
 
+ITEMS = {
+    name: pa.list_(pa.string()) if name == "categories" else pa.string()
+    for name in ("item_id", "title", "text", "categories", "image")
+}
 LAST_SECOND = 253_402_300_799  # end of the year 9999; a larger number is in milliseconds
 
 
@@ -56,7 +62,7 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     }
     return Tables(
         interactions=interactions.frame[["user_id", "item_id", "timestamp"]].reset_index(drop=True),
-        items=frame[["item_id", "title", "text", "categories", "image"]].reset_index(drop=True),
+        items=frame[list(ITEMS)].reset_index(drop=True),
         quality=quality,
         images=images,
     )
@@ -141,3 +147,39 @@ def _check_images(items: Rows, folder: Path) -> tuple[pd.DataFrame, dict, dict]:
     examples = {reason: names[reasons == reason].head(EXAMPLES).tolist() for reason in unusable}
     account = {"listed": int((names != "").sum()), "usable": int(usable.sum()), "unusable": unusable}
     return items.frame.assign(image=image), account, examples
+
+
+# --- data/interim/<dataset> --------------------------------------------------------------------------------------
+
+
+def write(tables: Tables, folder: Path) -> None:
+    """Write interactions.parquet, items.parquet and quality.json."""
+    with atomic(folder / "interactions.parquet") as path:
+        tables.interactions.to_parquet(path, index=False)
+    with atomic(folder / "items.parquet") as path:
+        tables.items.to_parquet(path, index=False, schema=pa.schema(ITEMS))
+    with atomic(folder / "quality.json") as path:
+        path.write_text(json.dumps(tables.quality, indent=1, sort_keys=True) + "\n")
+
+
+def read_items(folder: Path, item_ids: list[str]) -> pd.DataFrame:
+    """Items in the order of `item_ids`: row i is item number i + 1. Raises KeyError if the table lacks an id."""
+    return pd.read_parquet(folder / "items.parquet").set_index("item_id").loc[item_ids].reset_index()
+
+
+def quality_table(quality: dict) -> pd.DataFrame:
+    """Counts of rows read, kept and left out by reason, with the first two places of each."""
+    examples, rows = quality["examples"], []
+    for table, totals, reasons in (
+        ("interactions", ("read", "kept"), "dropped"),
+        ("items", ("read", "kept"), "dropped"),
+        ("images", ("listed", "usable"), "unusable"),
+    ):
+        counts, places = quality[table], examples[table]
+        rows += [(table, name, counts[name], []) for name in totals]
+        rows += [(table, f"left out: {name}", count, places.get(name, [])) for name, count in counts[reasons].items()]
+    without = [name for name in ("metadata", "text", "categories") if name in quality]
+    rows += [("items", f"without {name}", quality[name]["empty"], []) for name in without]
+    rows += [("items", name, count, examples["fields"][name]) for name, count in quality.get("fields", {}).items()]
+    table = pd.DataFrame(rows, columns=["table", "what", "rows", "for example"])
+    return table.assign(**{"for example": table["for example"].str[:2].str.join(", ")})

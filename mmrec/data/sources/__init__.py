@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmrec import config
-from mmrec.data.cleaning.interim import quality_table, read_items, write
 from mmrec.data.cleaning.rows import SourceError
-from mmrec.data.cleaning.tables import Tables
+from mmrec.data.cleaning.tables import Tables, quality_table, read_items, write
 from mmrec.data.download.files import Remote, download, unreachable
 from mmrec.data.sources import amazon, demo, hm, movielens
 from mmrec.data.sources import folder as own

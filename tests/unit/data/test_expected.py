@@ -1,8 +1,7 @@
 import pytest
 
 from mmrec.config import Statistics
-from mmrec.data.expected import verdict
-from mmrec.data.preprocessing import SequenceError
+from mmrec.data.preprocessing import SequenceError, verdict
 
 REPORT = {"users": 3819, "items": 1494, "interactions": 27_000, "left_by_core": 5}
 

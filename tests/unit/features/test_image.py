@@ -169,7 +169,7 @@ def test_identity_tells_encoders_apart(folder):
 
 
 def test_wrong_sha256(folder, monkeypatch):
-    monkeypatch.setattr(image.weights, "load", lambda path: pytest.fail("read before it was verified"))
+    monkeypatch.setattr(image, "load", lambda path: pytest.fail("read before it was verified"))
     spec = config.VGG16(**vars(CONV5) | {"sha256": "0" * 64})
     with pytest.raises(FeatureError, match="vgg.safetensors has SHA-256 .* expected 000"):
         image.build(spec, folder, "cpu")
@@ -233,7 +233,7 @@ def test_torchvisions_file_is_verified_and_used(hub, folder, monkeypatch):
     spec = config.VGG16(kind="vgg16", layer="conv5")
     with pytest.raises(FeatureError, match="vgg16-397923af.pth has SHA-256 .* expected 397923af"):
         image.build(spec, folder, "cpu")
-    monkeypatch.setattr(image, "VGG16_SHA256", image.weights.verify(hub, None))
+    monkeypatch.setattr(image, "VGG16_SHA256", image.sha256(hub))
     encoder = image.build(spec, folder, "cpu")
     assert encoder.identity["origin"] == "torchvision IMAGENET1K_V1"
     batch = torch.randn(1, 3, 224, 224)
