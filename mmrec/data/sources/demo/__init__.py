@@ -1,8 +1,8 @@
 """A generated shop in which the reason behind every choice is known.
 
 The catalogue (catalogue.py) gives each item a look, a manner of description, a place in a tree of categories and a
-popularity, all independent of each other. Looks are drawn (pictures.py), descriptions written (words.py), and shoppers
-choose each next item for one of five reasons whose shares params.yaml sets (shoppers.py). One seed determines every
+popularity, all independent of each other. Looks are drawn and descriptions written (content.py). Shoppers choose
+each next item for one of five reasons whose shares params.yaml sets (catalogue.py). One seed determines every
 byte; each part draws from a stream of its own, so that other shoppers leave the pictures as they are.
 
 So that a report of data quality has something to report, the files hold a few flaws, none of which touches a good row:
@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from mmrec.config import DemoSource
-from mmrec.data.sources.demo import pictures, words
-from mmrec.data.sources.demo.catalogue import Catalogue, draw_catalogue, stream
-from mmrec.data.sources.demo.shoppers import interactions
+from mmrec.data.sources.demo import content
+from mmrec.data.sources.demo.catalogue import Catalogue, draw_catalogue, interactions, stream
 from mmrec.files import replacing
 
 REPEATED_ROWS = 3  # rows written twice
@@ -73,12 +72,12 @@ def _write_items(source: DemoSource, shop: Catalogue, pictured: np.ndarray, path
     unpictured = np.flatnonzero(~pictured)
     unlisted = unpictured[len(unpictured) // 2 :]  # the others name a file that is not there
     wordless, uncategorised = _missing(source, "words"), _missing(source, "categories")
-    descriptions = words.describe(shop.wording, shop.wording_jitter, stream(source, "phrases"))
+    descriptions = content.describe(shop.wording, shop.wording_jitter, stream(source, "phrases"))
     rows = []
-    for item, content in enumerate(shown(source)):
-        title, text = ("", "") if wordless[content] else descriptions[content]
-        categories = "" if uncategorised[content] else "|".join(shop.categories(content))
-        image = "" if content in unlisted else _file_name(content)
+    for item, other in enumerate(shown(source)):
+        title, text = ("", "") if wordless[other] else descriptions[other]
+        categories = "" if uncategorised[other] else "|".join(shop.categories(other))
+        image = "" if other in unlisted else _file_name(other)
         rows.append([f"item-{item:04d}", title, text, categories, image])
     _write_csv(path, [["item_id", "title", "text", "categories", "image"], *rows])
 
@@ -86,7 +85,7 @@ def _write_items(source: DemoSource, shop: Catalogue, pictured: np.ndarray, path
 def _write_pictures(source: DemoSource, shop: Catalogue, pictured: np.ndarray, folder: Path) -> None:
     folder.mkdir()
     for item in np.flatnonzero(pictured):
-        picture = pictures.draw(shop.look[item], shop.look_jitter[item])
+        picture = content.draw(shop.look[item], shop.look_jitter[item])
         picture.save(folder / _file_name(item), format="PNG", compress_level=6)
     candidates = stream(source, "flawed pictures").permutation(np.flatnonzero(pictured))
     for item in candidates[:NOT_AN_IMAGE]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmrec.config import DemoSource
 from mmrec.data.sources import demo
-from mmrec.data.sources.demo import catalogue, pictures, shoppers, words
+from mmrec.data.sources.demo import catalogue, content
 from mmrec.data.sources.demo.catalogue import STYLES, attributes, draw_catalogue
 from mmrec.data.sources.folder import read
 
@@ -20,7 +20,7 @@ SOURCE = DemoSource(
 
 
 def strengths(**given):
-    return replace(SOURCE, **(dict.fromkeys(shoppers.REASONS, 0.0) | given), shoppers=400, items=100)
+    return replace(SOURCE, **(dict.fromkeys(catalogue.REASONS, 0.0) | given), shoppers=400, items=100)
 
 
 def digest(folder):
@@ -99,7 +99,7 @@ def test_planted_flaws_are_counted_exactly(shop):
         "malformed line": demo.MALFORMED_LINES,
     }
     assert quality["interactions"]["dropped"] == flaws
-    assert quality["interactions"]["kept"] == len(shoppers.interactions(SOURCE, draw_catalogue(SOURCE))[0])
+    assert quality["interactions"]["kept"] == len(catalogue.interactions(SOURCE, draw_catalogue(SOURCE))[0])
     assert quality["items"] == {"read": 40, "kept": 40, "dropped": {}}
     assert quality["images"] == {"listed": 36, "usable": 31, "unusable": {"missing": 4, "not an image": 1}}
     assert quality["text"] == quality["categories"] == {"empty": 8}
@@ -110,7 +110,7 @@ def test_items_look_and_read_as_the_catalogue_says(shop):
     assert tables.items["item_id"].tolist() == [f"item-{item:04d}" for item in range(SOURCE.items)]
     for row in tables.items.itertuples():
         if row.image and row.image not in truncated(tables):
-            expected = pictures.draw(latent.look[row.Index], latent.look_jitter[row.Index])
+            expected = content.draw(latent.look[row.Index], latent.look_jitter[row.Index])
             assert Image.open(tables.images / row.image).tobytes() == expected.tobytes()
         if row.categories:
             assert row.categories == latent.categories(row.Index)
@@ -143,7 +143,7 @@ def test_pictures_open_but_the_truncated_one(shop):
     tables = read(shop)
     for name in tables.items["image"].dropna():
         with Image.open(tables.images / name) as image:
-            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (pictures.SIZE, pictures.SIZE))
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (content.SIZE, content.SIZE))
     assert len(truncated(tables)) == demo.TRUNCATED_IMAGES
 
 
@@ -158,7 +158,7 @@ def test_the_smallest_shops(tmp_path, size, missing):
 
 
 def sequences(source):
-    user, item, time = shoppers.interactions(source, draw_catalogue(source))
+    user, item, time = catalogue.interactions(source, draw_catalogue(source))
     return [(item[user == one], time[user == one]) for one in range(source.shoppers)]
 
 
@@ -184,17 +184,17 @@ def share_of_pairs(source, property):
 def test_an_item_goes_with_the_latest_of_the_last_ones_department():
     department = np.array([0, 0, 1, 1, 2])
     history = np.array([[0, 1, 2, 3], [0, 2, 4, 1], [0, 1, 2, 4], [2, 0, 4, 3]])
-    assert shoppers._goes_with(history, department).tolist() == [2, 0, 4, 2]
-    assert shoppers._goes_with(history[:, :1], department).tolist() == [0, 0, 0, 2]
+    assert catalogue._goes_with(history, department).tolist() == [2, 0, 4, 2]
+    assert catalogue._goes_with(history[:, :1], department).tolist() == [0, 0, 0, 2]
 
 
 def test_shoppers():
     source = replace(SOURCE, shoppers=2000, items=100)
-    user, item, time = shoppers.interactions(source, draw_catalogue(source))
+    user, item, time = catalogue.interactions(source, draw_catalogue(source))
     assert (np.diff(time) >= 0).all()
     assert len(np.unique(user * 100 + item)) == len(item)  # nobody buys an item twice
     lengths = np.bincount(user)
-    assert lengths.min() == shoppers.MIN_LENGTH and abs(lengths.mean() - source.mean_length) < 0.3
+    assert lengths.min() == catalogue.MIN_LENGTH and abs(lengths.mean() - source.mean_length) < 0.3
     steps = np.concatenate([np.diff(times) for _, times in sequences(source)])
     assert 0.005 < (steps == 0).mean() < 0.015
     assert (item >= 0).all() and (item < 100).all()
@@ -202,7 +202,7 @@ def test_shoppers():
 
 def test_equal_times_keep_the_order_of_choice(monkeypatch):
     ordered = sequences(SOURCE)
-    monkeypatch.setattr(shoppers, "TIES", 1.0)
+    monkeypatch.setattr(catalogue, "TIES", 1.0)
     tied = sequences(SOURCE)
     assert all((a == b).all() for (a, _), (b, _) in zip(ordered, tied, strict=True))
     assert all((times == times[0]).all() for _, times in tied)
@@ -241,7 +241,7 @@ def test_types_follow_the_table():
     steps = np.concatenate([np.stack([items[:-1], items[1:]], 1) for items, _ in sequences(source)])
     allowed = shop.follows[shop.type[steps[:, 0]], shop.type[steps[:, 1]]] > 0
     assert 0.7 < allowed.mean() < 0.9  # by design 0.8 + 0.2 * 3 / 24, less types that are bought out
-    table = shoppers._weights(shop)[shoppers.REASONS.index("category")]
+    table = catalogue._weights(shop)[catalogue.REASONS.index("category")]
     of_types = np.stack([table[:, shop.type == kind].sum(axis=1) for kind in range(catalogue.TYPES)], axis=1)
     assert np.allclose(of_types / catalogue.UNIT, shop.follows[shop.type], atol=1e-4)  # whatever the size of a type
     assert (shop.follows > 0).sum(axis=1).tolist() == [len(catalogue.FOLLOWERS)] * catalogue.TYPES
@@ -249,7 +249,7 @@ def test_types_follow_the_table():
 
 def test_popular_items_are_bought_more():
     source = strengths(popularity=0.9, noise=0.1)
-    item = shoppers.interactions(source, draw_catalogue(source))[1]
+    item = catalogue.interactions(source, draw_catalogue(source))[1]
     counts = np.bincount(item, minlength=source.items)[np.argsort(-draw_catalogue(source).popularity)]
     assert counts[:10].mean() > 2 * counts[-50:].mean()
 
@@ -264,12 +264,12 @@ def test_the_first_choice_is_by_popularity():
 def test_draws_follow_the_weights_among_what_is_allowed():
     weights = np.tile([0, 1, 3, 5], (20_000, 1))
     allowed = np.tile([True, True, True, False], (20_000, 1))
-    drawn = np.bincount(shoppers._draw(np.random.default_rng(0), weights, allowed), minlength=4) / 20_000
+    drawn = np.bincount(catalogue._draw(np.random.default_rng(0), weights, allowed), minlength=4) / 20_000
     assert np.allclose(drawn, [0, 0.25, 0.75, 0], atol=0.01) and drawn[0] == drawn[3] == 0
 
 
 def test_a_draw_without_any_weight_is_even():
-    drawn = shoppers._draw(
+    drawn = catalogue._draw(
         np.random.default_rng(0), np.zeros((9_000, 4), int), np.tile([True, False, True, True], (9_000, 1))
     )
     assert np.allclose(np.bincount(drawn, minlength=4) / 9_000, [1 / 3, 0, 1 / 3, 1 / 3], atol=0.02)
@@ -286,9 +286,9 @@ def test_styles_are_distinct_and_share_little():
             if one != other and one[2] == other[2]:
                 assert one[0] != other[0] and one[1] != other[1]
     assert np.max(table, axis=0).tolist() == [4, 3, 9]
-    assert len(pictures.POLYGONS) == len(words.PASTIMES) == 5
-    assert len(pictures.PATTERNS) == len(words.MATERIALS) == 4
-    assert pictures.PALETTES == len(words.OCCASIONS) == 10
+    assert len(content.POLYGONS) == len(content.PASTIMES) == 5
+    assert len(content.PATTERNS) == len(content.MATERIALS) == 4
+    assert content.PALETTES == len(content.OCCASIONS) == 10
 
 
 def test_items_of_a_style_lie_closer_than_those_of_two():
@@ -300,7 +300,7 @@ def test_items_of_a_style_lie_closer_than_those_of_two():
 
 def test_pictures_differ_by_style_and_by_jitter():
     drawn = [
-        pictures.draw(style, np.array(jitter)).tobytes() for style in range(STYLES) for jitter in ([0.0] * 4, [0.9] * 4)
+        content.draw(style, np.array(jitter)).tobytes() for style in range(STYLES) for jitter in ([0.0] * 4, [0.9] * 4)
     ]
     assert len(set(drawn)) == 2 * STYLES
 
@@ -308,24 +308,24 @@ def test_pictures_differ_by_style_and_by_jitter():
 @pytest.mark.parametrize("dimension", range(catalogue.JITTERS))
 def test_every_jitter_shows(dimension):
     plain, moved = np.zeros(catalogue.JITTERS), 0.9 * np.eye(catalogue.JITTERS)[dimension]
-    assert pictures.draw(5, plain).tobytes() != pictures.draw(5, moved).tobytes()
+    assert content.draw(5, plain).tobytes() != content.draw(5, moved).tobytes()
 
     def texts(jitter):  # not every sentence speaks of every jitter
-        return [words.describe(np.array([5]), jitter[None], np.random.default_rng(seed)) for seed in range(10)]
+        return [content.describe(np.array([5]), jitter[None], np.random.default_rng(seed)) for seed in range(10)]
 
     assert texts(plain) != texts(moved)
 
 
 def test_a_picture_stays_in_its_frame():
     for style in range(STYLES):
-        image = np.asarray(pictures.draw(style, np.array([0, 1, 1, 1])), dtype=int)
+        image = np.asarray(content.draw(style, np.array([0, 1, 1, 1])), dtype=int)
         edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
         assert (edge == edge[0]).mean() > 0.9
 
 
 def test_descriptions_tell_style_and_jitter_and_nothing_that_is_seen():
     styles = np.arange(STYLES)
-    low, high = (words.describe(styles, np.full((STYLES, 4), v), np.random.default_rng(0)) for v in (-1.0, 1.0))
+    low, high = (content.describe(styles, np.full((STYLES, 4), v), np.random.default_rng(0)) for v in (-1.0, 1.0))
     assert len({title for title, _ in low}) == STYLES
     assert [title for title, _ in low] == [title for title, _ in high]
     assert all(one[1] != other[1] for one, other in zip(low, high, strict=True))
