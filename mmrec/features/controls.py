@@ -5,7 +5,6 @@ from torch import Tensor
 
 from mmrec.config import DataControls
 from mmrec.data.sequences import Sequences
-from mmrec.features.category import rarest
 
 SEED = 20240527
 
@@ -21,6 +20,24 @@ def controlled_features(features: Features, controls: DataControls) -> Features:
         matrix, present = features["category"]
         features = features | {"category": (rarest(matrix), present)}
     return features if controls.features == "own" else disguised(features, controls.features)
+
+
+def rarest(matrix: Tensor) -> Tensor:
+    """Each item's rarest category; in a tree of categories this is the innermost.
+
+    This is the traditional encoding by one label. It keeps the columns of the multi-hot matrix, so that both models
+    have the same size. The first column wins a tie.
+
+    Args:
+        matrix: multi-hot (n, c).
+
+    Returns:
+        (n, c) with a single 1 in each row that has any.
+    """
+    order = matrix.sum(0).argsort(stable=True)  # columns, the rarest first
+    has = matrix[:, order] > 0
+    kept = has & (has.cumsum(1) == 1)
+    return torch.zeros_like(matrix).index_copy_(1, order, kept.to(matrix))
 
 
 def disguised(features: Features, how: str) -> Features:

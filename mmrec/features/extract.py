@@ -28,7 +28,6 @@ from torch import Tensor
 
 from mmrec.config import Config, Encoder, Modality
 from mmrec.features import FeatureError, image, text
-from mmrec.features.category import multi_hot
 from mmrec.features.store import Features, by_item
 from mmrec.files import atomic, sha256
 from mmrec.progress import Progress
@@ -159,6 +158,22 @@ def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor
         return None, REASONS.index("too large")
     except Exception as error:  # PIL raises nearly anything on a broken file
         return None, REASONS.index("truncated" if "truncated" in str(error).lower() else "not decodable")
+
+
+def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
+    """One row an item, one column a category, 1 where the item is in it.
+
+    Returns:
+        Matrix (n, c) float32 and the c categories in alphabetical order, one a column. An item without categories
+        has a row of zeros.
+    """
+    vocabulary = sorted({category for row in categories for category in row})
+    column = {category: index for index, category in enumerate(vocabulary)}
+    matrix = torch.zeros(len(categories), len(vocabulary))
+    for row, chosen in enumerate(categories):
+        for category in chosen:
+            matrix[row, column[category]] = 1
+    return matrix, vocabulary
 
 
 # --- shards ------------------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from mmrec.data.sequences import Sequences
 from mmrec.evaluation import PROTOCOLS, evaluate, target_ranks
 from mmrec.experiments.build import build
 from mmrec.experiments.inputs import Data
-from mmrec.features import category, store, text
-from mmrec.features.controls import controlled_features, controlled_histories
+from mmrec.features import store, text
+from mmrec.features.controls import controlled_features, controlled_histories, rarest
 from mmrec.training import fit
 
 FILE = Path(__file__).with_name("traces.json")
@@ -338,7 +338,7 @@ def of_features() -> dict[str, list[float]]:
     of_items = features()
     meta = {"encoder": {}, "counts": {}}
     scaled = store.standardise(store.Features(*of_items["image"], meta))
-    return {"standardised": _print(scaled), "rarest": _print(category.rarest(of_items["category"][0]))}
+    return {"standardised": _print(scaled), "rarest": _print(rarest(of_items["category"][0]))}
 
 
 def of_pooling() -> dict[str, list[float]]:

@@ -1,12 +1,15 @@
 """Product pictures: fetched concurrently, stored as thumbnails, each once."""
 
 import asyncio
+import fcntl
 import hashlib
+import json
 import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import aiohttp
@@ -16,13 +19,68 @@ from PIL import Image
 from mmrec.data.cleaning.decoding import NoPicture, thumbnail
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.download import web
-from mmrec.data.download.journal import Journal, Outcome
 from mmrec.files import atomic, remove_leftovers
 from mmrec.progress import Progress, report
 
 MAX_BYTES = 20_000_000  # bytes of a picture
 WAITING = 4  # pictures in flight or waiting to be decoded, per connection
 HOST_IS_GONE = 50  # consecutive addresses that failed for temporary reasons, after all tries
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of asking one address."""
+
+    image: str = ""  # path of the picture below images/; "" for none
+    reason: str = ""  # why there is no picture
+
+
+class Journal:
+    """One JSON line an address, appended, so that a killed writer loses one line at most. One process holds it.
+
+    Raises:
+        SourceError: another process holds the file, or a line is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.outcomes = self._read()
+        except SourceError:
+            self._file.close()
+            raise
+        except BlockingIOError:
+            self._file.close()
+            raise SourceError(f"{path} is in use: another process fetches pictures into {path.parent}") from None
+
+    def _read(self) -> dict[str, Outcome]:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        os.ftruncate(self._file.fileno(), whole)  # a half-written line would spoil the next one
+        outcomes = {}
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                url = entry.pop("url")
+                outcomes[url] = Outcome(**entry)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise SourceError(f"{self.path.name}:{number} is damaged: remove {self.path} to begin anew") from None
+        return outcomes
+
+    def write(self, url: str, outcome: Outcome) -> None:
+        """Record a final outcome: later runs do not ask this address again."""
+        self._file.write(json.dumps({"url": url, **asdict(outcome)}).encode() + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def fetch_pictures(
@@ -56,24 +114,24 @@ def fetch_pictures(
             for place in (folder, *(folder / "images").glob("*")):
                 remove_leftovers(place)
             fetch = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
-        _tell(fetch)
-        return _table(candidates, fetch.final | fetch.passing, folder / "pictures.csv")
+        counts = Counter(outcome.reason for outcome in fetch.passing.values())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+        if reasons and not any(outcome.image for outcome in fetch.final.values()):
+            raise SourceError(
+                f"no picture could be fetched ({reasons}): run it again with a connection to the internet, or do "
+                f"without pictures (image: null under the data set in params.yaml)"
+            )
+        if reasons:
+            report(f"pictures: these addresses may answer another time, and are asked again in the next run: {reasons}")
+        outcomes = fetch.final | fetch.passing
+        found = [_best(urls, outcomes) for urls in candidates["urls"]]
+        table = pd.DataFrame(map(asdict, found), columns=["image", "reason"])
+        table.insert(0, "item_id", candidates["item_id"].to_numpy())
+        with atomic(folder / "pictures.csv") as path:
+            table.to_csv(path, index=False)
+        return table
     except OSError as error:
         raise SourceError(f"{folder} cannot be written to: {error}") from error
-
-
-def _table(candidates: pd.DataFrame, outcomes: Mapping[str, Outcome], target: Path) -> pd.DataFrame:
-    found = [_best(urls, outcomes) for urls in candidates["urls"]]
-    table = pd.DataFrame(
-        {
-            "item_id": candidates["item_id"].to_numpy(),
-            "image": [outcome.image for outcome in found],
-            "reason": [outcome.reason for outcome in found],
-        }
-    )
-    with atomic(target) as path:
-        table.to_csv(path, index=False)
-    return table
 
 
 def _best(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> Outcome | None:
@@ -103,18 +161,6 @@ async def _fetch(
             waiting = iter(unknown)
             await asyncio.gather(*(fetch.work(waiting, progress) for _ in range(WAITING * per_host)))
     return fetch
-
-
-def _tell(fetch: "Fetch") -> None:
-    counts = Counter(outcome.reason for outcome in fetch.passing.values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    if reasons and not any(outcome.image for outcome in fetch.final.values()):
-        raise SourceError(
-            f"no picture could be fetched ({reasons}): run it again with a connection to the internet, or do without "
-            f"pictures (image: null under the data set in params.yaml)"
-        )
-    if reasons:
-        report(f"pictures: these addresses may answer another time, and are asked again in the next run: {reasons}")
 
 
 class Fetch:

@@ -47,22 +47,15 @@ def read(folder: Path) -> Tables:
     articles = read_csv(folder / "articles.csv", columns, ["detail_desc"])
     articles = articles.drop(articles.frame["article_id"] == "", "no item")
     unique_ids(articles, "article_id")
-    products = _products(articles, bought.frame["article_id"], _pictured(folder / "images"))
-    return clean(_interactions(bought), products, folder / "images")
+    pictured = [path.stem for path in (folder / "images").glob("*/*.jpg")]
+    products = _products(articles, bought.frame["article_id"], pictured)
+    frame = bought.frame.rename(columns={"customer_id": "user_id", "t_dat": "timestamp"})
+    frame = frame.assign(item_id=_product(frame["article_id"])).drop(columns="article_id")
+    return clean(replace(bought, frame=frame), products, folder / "images")
 
 
 def _product(article_id: pd.Series) -> pd.Series:
     return article_id.str[:-3]
-
-
-def _interactions(bought: Rows) -> Rows:
-    columns = {"customer_id": "user_id", "t_dat": "timestamp"}
-    frame = bought.frame.rename(columns=columns)
-    return replace(bought, frame=frame.assign(item_id=_product(frame["article_id"])).drop(columns="article_id"))
-
-
-def _pictured(folder: Path) -> list[str]:
-    return [path.stem for path in folder.glob("*/*.jpg")]
 
 
 def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:

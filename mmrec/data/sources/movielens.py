@@ -9,6 +9,9 @@ The tables can be made from two downloads, ml-1m.zip and metadata.pkl; posters a
 
 import csv
 import pickle
+import shutil
+import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,14 @@ import numpy as np
 import pandas as pd
 
 from mmrec.config import MovieLensSource
-from mmrec.data.cleaning.rows import Rows, SourceError, read_csv, read_separated
+from mmrec.data.cleaning.rows import Rows, SourceError, must_exist, read_csv, read_separated
 from mmrec.data.cleaning.tables import Tables, clean, unique_ids
-from mmrec.data.download.archives import extract
 from mmrec.data.download.pictures import fetch_pictures
 from mmrec.files import link
 
 RATINGS, PLOTS = "ml-1m.zip", "metadata.pkl"  # as they are fetched
 TABLES = ("ml-1m/ratings.dat", "ml-1m/movies.dat")
+LARGEST = 1 << 28  # bytes of an unpacked file
 SEED = 20240527  # of the lot that draws users
 
 
@@ -43,8 +46,15 @@ def read(folder: Path, users: int | None = None) -> Tables:
     if users is not None:
         ratings = _sample(ratings, users)
     movies = _movies(folder)
-    plots = _plots(folder / "plots.csv", movies.frame["item_id"])
-    tables = clean(ratings, _films(movies, plots), folder / "posters")
+    frame = movies.frame
+    plots = read_csv(folder / "plots.csv", ["movie_id", "plot"])
+    plots = plots.drop(plots.frame["plot"].str.strip() == "", "no plot")
+    plots = plots.drop(~plots.frame["movie_id"].isin(frame["item_id"]), "unknown item")
+    unique_ids(plots, "movie_id")
+    plot = frame["item_id"].map(plots.frame.set_index("movie_id")["plot"])
+    text = (frame["title"] + ". " + plot).fillna(frame["title"])
+    frame = frame.assign(text=text, categories=frame["genres"].str.split("|"), image=frame["item_id"] + ".jpg")
+    tables = clean(ratings, replace(movies, frame=frame), folder / "posters")
     tables.quality["plots"] = plots.account()
     tables.quality["examples"]["plots"] = plots.examples()
     return tables
@@ -60,27 +70,6 @@ def _sample(ratings: Rows, users: int) -> Rows:
 
 def _movies(folder: Path) -> Rows:
     return read_separated(folder / "ml-1m" / "movies.dat", ["item_id", "title", "genres"], "::")
-
-
-def _plots(path: Path, known: pd.Series) -> Rows:
-    rows = read_csv(path, ["movie_id", "plot"])
-    rows = rows.drop(rows.frame["plot"].str.strip() == "", "no plot")
-    rows = rows.drop(~rows.frame["movie_id"].isin(known), "unknown item")
-    unique_ids(rows, "movie_id")
-    return rows
-
-
-def _films(movies: Rows, plots: Rows) -> Rows:
-    frame = movies.frame
-    plot = frame["item_id"].map(plots.frame.set_index("movie_id")["plot"])
-    return replace(
-        movies,
-        frame=frame.assign(
-            text=(frame["title"] + ". " + plot).fillna(frame["title"]),
-            categories=frame["genres"].str.split("|"),
-            image=frame["item_id"] + ".jpg",
-        ),
-    )
 
 
 # --- downloads ---------------------------------------------------------------------------------------------------
@@ -110,6 +99,32 @@ def assemble(source: MovieLensSource, downloads: Path, folder: Path) -> None:
     posters = fetch_pictures(candidates, downloads, **asdict(source.pictures))
     for film, image in posters.loc[posters["image"] != "", ["item_id", "image"]].itertuples(index=False):
         link(downloads / "images" / image, folder / "posters" / f"{film}.jpg")
+
+
+def extract(archive: Path, names: Sequence[str], folder: Path) -> None:
+    """Write the named members of a zip file below `folder`; other members are ignored.
+
+    `ZipFile.extract` has no limit of size.
+
+    Raises:
+        SourceError: the file is missing, damaged or no zip file; or a member is missing or larger than `LARGEST`.
+    """
+    must_exist(archive)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            for name in names:
+                if (size := file.getinfo(name).file_size) > LARGEST:
+                    raise ValueError(f"{name} has {size} bytes, at most {LARGEST} are expected")
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                # A symbolic link becomes a file with its target's name. At most `size` bytes are read.
+                with file.open(name) as packed, (folder / name).open("wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+    except Exception as error:  # zipfile raises nearly anything on a damaged archive
+        reason = " ".join(str(error).split()).strip("\"'") or type(error).__name__
+        raise SourceError(
+            f"{archive.name} is not the archive that it should be ({reason}): delete it in {archive.parent} and fetch "
+            f"it again"
+        ) from None
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from mmrec import config
 from mmrec.experiments import inputs, run
-from mmrec.features import category, store
+from mmrec.features import controls, store
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,7 @@ def test_an_experiment_with_the_rarest_category_is_shown_no_other(shop, settings
     assert inputs.shown_to(maf, shop, 0) == shop
     shown = inputs.shown_to(rarest, shop, 0)
     matrix, present = shown.features["category"]
-    torch.testing.assert_close(matrix, category.rarest(shop.features["category"][0]))
+    torch.testing.assert_close(matrix, controls.rarest(shop.features["category"][0]))
     assert matrix.sum() < shop.features["category"][0].sum()  # some of the shop's items are in two
     torch.testing.assert_close(present, shop.features["category"][1])
     assert shown.features["image"] is shop.features["image"]

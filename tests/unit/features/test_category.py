@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from mmrec.features.category import multi_hot, rarest
+from mmrec.features.controls import rarest
+from mmrec.features.extract import multi_hot
 
 
 def test_by_hand():

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from mmrec.config import DataControls
-from mmrec.features.category import rarest
-from mmrec.features.controls import controlled_features, controlled_histories, disguised
+from mmrec.features.controls import controlled_features, controlled_histories, disguised, rarest
 
 
 def test_by_default_the_data_stay_as_they_are(shop):

@@ -17,6 +17,7 @@ from mmrec.data.sources.amazon import words
 from mmrec.data.sources.amazon.lines import json_record, literal_record, numbered_lines
 
 LITERAL = re.compile(rb"\{'asin': '([0-9A-Za-z]+)', ")
+LONGEST_NAME = 100  # characters of a category's name
 SIZE = re.compile(r"\._[A-Za-z0-9,_-]+_(?=\.[a-z]+$)")  # the part of a picture's address that scales it
 
 
@@ -108,10 +109,11 @@ def _literal(line: bytes, reviewed: set[str]) -> dict[str, Any] | None:
 def _described(record: dict[str, Any], fields: Fields, category: str) -> tuple[Product, list[str]]:
     """A product, and the names of the problems of its fields."""
     title, brand = words.text(record.get("title")), words.text(record.get(fields.brand))
-    pieces = words.texts(record.get("description"))
+    pieces, paths = words.texts(record.get("description")), record.get(fields.categories)
     description = " ".join(filter(None, map(words.plain, pieces)))
-    categories = [_category(name, category) for name in _names(record.get(fields.categories))]
-    is_code = words.is_code(title)
+    names = chain.from_iterable(map(words.texts, paths if isinstance(paths, list) else []))
+    categories = [_category(name, category) for name in names]
+    is_code = "getTime" in title  # a piece of the page's script, by the provider's own test
     problems = {
         "script for a title": is_code,
         "markup in title": words.has_markup(title) and not is_code,
@@ -129,19 +131,12 @@ def _described(record: dict[str, Any], fields: Fields, category: str) -> tuple[P
 
 @lru_cache(maxsize=1 << 16)  # the same few thousand names, and each of them once in memory
 def _category(name: str, shop: str) -> str | None:
-    """The name as plain text; "" for the shop's own name; None if it is no name."""
-    if not words.is_name(name):
+    """The name as plain text; "" for the shop's own, as `Sports & Outdoors`; None for a piece of the page."""
+    if words.has_markup(name) or len(name) > LONGEST_NAME:
         return None
     found = words.plain(name)
-    return "" if words.is_shop(found, shop) else found
-
-
-def _names(paths: Any) -> list[str]:
-    """All names in a list of names, or of paths of names."""
-    names = []
-    for each in paths if isinstance(paths, list) else []:
-        names += words.texts(each)
-    return names
+    own, shop = (re.findall("[a-z]+", each.lower().replace("&", "and")) for each in (found, shop))
+    return "" if own == shop else found
 
 
 def _addresses(record: dict[str, Any], fields: Fields) -> list[str]:

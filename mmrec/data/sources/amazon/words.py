@@ -10,7 +10,6 @@ from typing import Any
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 OPENED = re.compile(r"<(script|style)\b|<!--", re.IGNORECASE)
 CLOSED = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("script", "style")} | {"": re.compile("-->")}
-LONGEST_NAME = 100  # characters of a category's name
 
 
 def text(value: Any) -> str:
@@ -37,28 +36,9 @@ def has_markup(words: str) -> bool:
     return ("<" in words or "&" in words) and bool(TAG.search(html.unescape(words)))
 
 
-def is_code(title: str) -> bool:
-    """Is the title a piece of the page's script? This is the provider's own test."""
-    return "getTime" in title
-
-
 def sentence(words: str) -> str:
     """The words with one full stop; "" if there are no words."""
     return words.rstrip(".") + "." if words.rstrip(".") else ""
-
-
-def is_name(words: str) -> bool:
-    """Can this be the name of a category? Otherwise it is a piece of the page."""
-    return not has_markup(words) and len(words) <= LONGEST_NAME
-
-
-def is_shop(name: str, category: str) -> bool:
-    """Is this the shop's own name, as `Sports & Outdoors` is in Sports_and_Outdoors?"""
-    return _letters(name) == _letters(category)
-
-
-def _letters(name: str) -> list[str]:
-    return re.findall("[a-z]+", name.lower().replace("&", "and"))
 
 
 def _without_code(markup: str) -> str:

@@ -5,9 +5,8 @@ import zipfile
 import pytest
 from shop_files import write
 
-from mmrec.data.download import archives
-from mmrec.data.download.archives import extract
-from mmrec.data.sources import SourceError
+from mmrec.data.sources import SourceError, movielens
+from mmrec.data.sources.movielens import extract
 
 NAMES = ["ml/a.dat", "ml/b.dat"]
 
@@ -42,7 +41,7 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 def test_no_more_bytes_than_expected(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "LARGEST", 4999)
+    monkeypatch.setattr(movielens, "LARGEST", 4999)
     with pytest.raises(SourceError, match=r"films\.zip is not .* \(ml/a\.dat has 5000 bytes, at most 4999 .*fetch it"):
         extract(archive, NAMES, tmp_path / "out")
     assert not (tmp_path / "out" / "ml" / "a.dat").exists()

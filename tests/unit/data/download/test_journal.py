@@ -1,6 +1,6 @@
 import pytest
 
-from mmrec.data.download.journal import Journal, Outcome
+from mmrec.data.download.pictures import Journal, Outcome
 from mmrec.data.sources import SourceError
 
 PICTURE, MISS = Outcome(image="ab/abc.jpg"), Outcome(reason="not found")

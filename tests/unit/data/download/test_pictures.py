@@ -13,8 +13,7 @@ from shop_files import png_header
 
 from mmrec.data.cleaning.decoding import thumbnail
 from mmrec.data.download import pictures, web
-from mmrec.data.download.journal import Journal
-from mmrec.data.download.pictures import fetch_pictures
+from mmrec.data.download.pictures import Journal, fetch_pictures
 from mmrec.data.sources import SourceError
 
 
