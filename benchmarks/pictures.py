@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mmrec.data.cleaning.decoding import thumbnail
+from mmrec.data.cleaning.images import thumbnail
 from mmrec.data.download import web
 from mmrec.data.download.pictures import fetch_pictures
 

@@ -26,18 +26,15 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def _number(count: float) -> str:
-    return str(count) if isinstance(count, int) else f"{count:.3g}"
-
-
 class Progress:
     """Counts units towards a total; reports at most every few seconds, and once at the end.
 
     `done` units were finished by an earlier run: they do not count towards the rate. `show` formats an amount.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0, show: Callable[[float], str] = _number) -> None:
-        self.label, self.total, self.done, self.show = label, total, done, show
+    def __init__(self, label: str, total: int, done: int = 0, show: Callable[[float], str] | None = None) -> None:
+        self.label, self.total, self.done = label, total, done
+        self.show = show or (lambda count: str(count) if isinstance(count, int) else f"{count:.3g}")
         self._skipped = done
         self._start = self._reported = time.monotonic()
 
@@ -47,13 +44,11 @@ class Progress:
         now = time.monotonic()
         if self.done >= self.total or now - self._reported >= SECONDS_BETWEEN_LINES:
             self._reported = now
-            report(self._line(now - self._start))
-
-    def _line(self, seconds: float) -> str:
-        rate = (self.done - self._skipped) / max(seconds, 1e-9)
-        left = self.total - self.done
-        ending = f"{_clock(left / rate)} left" if left > 0 else f"in {_clock(seconds)}"
-        return f"{self.label}: {self.show(self.done)}/{self.show(self.total)}, {self.show(rate)}/s, {ending}"
+            seconds, left = now - self._start, self.total - self.done
+            rate = (self.done - self._skipped) / max(seconds, 1e-9)
+            ending = f"{_clock(left / rate)} left" if left > 0 else f"in {_clock(seconds)}"
+            done = f"{self.show(self.done)}/{self.show(self.total)}"
+            report(f"{self.label}: {done}, {self.show(rate)}/s, {ending}")
 
 
 def _clock(seconds: float) -> str:

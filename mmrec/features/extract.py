@@ -26,7 +26,7 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from mmrec.config import Config, Encoder, Modality
+from mmrec.config import Config, Modality
 from mmrec.features import FeatureError, image, text
 from mmrec.features.store import Features, by_item
 from mmrec.files import atomic, sha256
@@ -66,18 +66,19 @@ def build_features(
     """
     spec = config.datasets[dataset]
     features: dict[Modality, Features] = {}
-    if spec.image is not None:
-        encoder = image.build(config.encoders[spec.image], root, device)
-        paths = [images / path if isinstance(path, str) and path else None for path in items["image"]]
-        matrix, mask, misses = extract_images(encoder, paths, cache)
-        features["image"] = Features(
-            matrix, mask, _meta(encoder.identity, mask[1:], misses, config.encoders[spec.image])
-        )
-    if spec.text is not None:
-        encoder = text.build(config.encoders[spec.text], root, device)
-        texts = [body.strip() or title.strip() for body, title in zip(items["text"], items["title"], strict=True)]
-        matrix, mask, misses = extract_texts(encoder, texts, cache)
-        features["text"] = Features(matrix, mask, _meta(encoder.identity, mask[1:], misses, config.encoders[spec.text]))
+    paths = [images / path if isinstance(path, str) and path else None for path in items["image"]]
+    texts = [body.strip() or title.strip() for body, title in zip(items["text"], items["title"], strict=True)]
+    for modality, build, run, inputs in (
+        ("image", image.build, extract_images, paths),
+        ("text", text.build, extract_texts, texts),
+    ):
+        if (name := getattr(spec, modality)) is not None:
+            encoder = build(config.encoders[name], root, device)
+            matrix, mask, misses = run(encoder, inputs, cache)
+            meta = _meta(encoder.identity, mask[1:], misses)
+            if (stored := config.encoders[name].stored) != "float32":
+                meta["stored"] = stored  # for `store.save`
+            features[modality] = Features(matrix, mask, meta)
     if spec.category:
         rows, vocabulary = multi_hot(list(items["categories"]))
         present = rows.any(1)
@@ -90,12 +91,10 @@ def build_features(
     return features
 
 
-def _meta(identity: dict[str, str], present: Tensor, misses: Misses, encoder: Encoder | None = None) -> dict[str, Any]:
-    """The encoder's identity, counts, and the precision for `store.save` unless it is float32."""
+def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str, Any]:
     missed = {reason: len(rows) for reason, rows in misses.items()}
     counts = {"items": len(present), "present": int(present.sum()), "misses": missed}
-    stored = {} if encoder is None or encoder.stored == "float32" else {"stored": encoder.stored}
-    return {"encoder": identity, "counts": counts} | stored
+    return {"encoder": identity, "counts": counts}
 
 
 def extract_images(
@@ -225,7 +224,9 @@ def _encode(
                     vectors[good] = encoder(collate([value for value, problem in batch if not problem]))
                 problems[start : start + len(batch)] = torch.tensor([problem for _, problem in batch])
                 progress.advance(len(batch))
-            _write(folder / f"{_digest(shard)}.safetensors", vectors, problems)
+            with atomic(folder / f"{_digest(shard)}.safetensors") as path:
+                tensors, meta = {"vectors": vectors, "problems": problems}, {"sha256": _checksum(vectors, problems)}
+                safetensors.torch.save_file(tensors, path, metadata=meta)
             yield shard, vectors, problems
 
 
@@ -260,12 +261,6 @@ def _arithmetic(device: torch.device) -> dict[str, str]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
     } | {name: os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "MKL_CBWR")}
-
-
-def _write(path: Path, vectors: Tensor, problems: Tensor) -> None:
-    meta = {"sha256": _checksum(vectors, problems)}
-    with atomic(path) as beside:
-        safetensors.torch.save_file({"vectors": vectors, "problems": problems}, beside, metadata=meta)
 
 
 def _read(path: Path, count: int, dim: int) -> tuple[Tensor, Tensor] | None:

@@ -4,6 +4,7 @@ B batch, D feature. Pictures enter as RGB of 224 x 224, the whole picture squeez
 """
 
 import importlib.util
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG, VGG16_Weights, vgg16
 
 from mmrec.config import VGG16, EfficientNetLite0
-from mmrec.data.cleaning.decoding import to_rgb
+from mmrec.data.cleaning.images import to_rgb
 from mmrec.features import FeatureError
 from mmrec.files import sha256
 
@@ -119,19 +120,14 @@ def _vgg16(spec: VGG16, root: Path) -> tuple[nn.Module, dict[str, str], int, Pre
 def fc7(network: VGG) -> nn.Sequential:
     """VGG16 without its last layer: the second fully connected layer after its ReLU, 4096-d."""
     head = network.classifier[:5]  # linear, ReLU, dropout, linear, ReLU; cut off: dropout, linear
-    return _named(features=network.features, avgpool=network.avgpool, flatten=nn.Flatten(), classifier=head)
+    layers = {"features": network.features, "avgpool": network.avgpool, "flatten": nn.Flatten(), "classifier": head}
+    return nn.Sequential(OrderedDict(layers))  # torchvision's names, so that its state dict fits
 
 
 def conv5(network: VGG) -> nn.Sequential:
     """Spatial mean of the last convolution block, after its ReLU and pooling, 512-d."""
-    return _named(features=network.features, mean=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
-
-
-def _named(**layers: nn.Module) -> nn.Sequential:
-    sequential = nn.Sequential()
-    for name, layer in layers.items():  # torchvision's names, so that its state dict fits
-        sequential.add_module(name, layer)
-    return sequential
+    layers = {"features": network.features, "mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _fill(network: nn.Module, path: Path, expected: str | None) -> str:

@@ -153,7 +153,12 @@ def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arr
     try:
         table = arrow.read_csv(data, read, options, convert)
     except pa.ArrowInvalid as error:
-        raise _unreadable(path, str(error)) from None
+        problem = f" cannot be read: {' '.join(str(error).split())}"
+        if "Empty" in problem:
+            problem = " holds no rows: it must have at least one"
+        elif "straddling" in problem:
+            problem = f": a quote is opened and never closed (or a row is longer than {BLOCK} bytes)"
+        raise SourceError(path.name + problem) from None
     first = 2 if header else 1
     is_bad, newlines = _layout(table, bad, first)
     if not len(is_bad):
@@ -184,11 +189,3 @@ def _quote_is_closed(path: Path, last: int) -> None:
         except csv.Error as error:
             if "expected after" not in str(error):  # a stray quote inside the row is harmless
                 raise SourceError(f"{path.name}:{last}: a quote is opened in this row and never closed") from None
-
-
-def _unreadable(path: Path, error: str) -> SourceError:
-    if "Empty" in error:
-        return SourceError(f"{path.name} holds no rows: it must have at least one")
-    if "straddling" in error:
-        return SourceError(f"{path.name}: a quote is opened and never closed (or a row is longer than {BLOCK} bytes)")
-    return SourceError(f"{path.name} cannot be read: {' '.join(error.split())}")

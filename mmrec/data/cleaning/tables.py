@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmrec.data.cleaning.image_files import normalise, problems
+from mmrec.data.cleaning.images import normalise, problems
 from mmrec.data.cleaning.rows import EXAMPLES, Rows, SourceError
 from mmrec.files import atomic
 

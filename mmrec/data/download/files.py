@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from mmrec.data.cleaning.image_files import normalise
+from mmrec.data.cleaning.images import normalise
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.download import web
 from mmrec.files import atomic, remove_leftovers, sha256
@@ -50,7 +50,7 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
         if normalise(file.path) != file.path or file.path == ".":
             raise SourceError(f"{file.path!r} is no path inside {folder}")
     try:
-        problems = asyncio.run(_download(files, folder, Checksums(checksums)))
+        problems = list(filter(None, asyncio.run(_download(files, folder, Checksums(checksums)))))
     except OSError as error:
         raise SourceError(f"{folder} cannot be written to: {error}") from error
     if problems:
@@ -60,16 +60,12 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
 def unreachable(files: Sequence[Remote], folder: Path) -> str | None:
     """The first file that `folder` lacks and no server can be asked for, as one line; None if there is none."""
     for file in files:
-        hosts = {urlsplit(url).netloc for url in file.urls}
-        if not (folder / file.path).is_file() and not any(_answers(url) for url in file.urls):
-            target = folder / file.path
-            return f"{target.name} is not in {target.parent}, and {', '.join(sorted(hosts))} cannot be reached"
+        target, urls = folder / file.path, [urlsplit(url) for url in file.urls]
+        servers = {(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)) for url in urls}
+        if not target.is_file() and not any(_listens(*server) for server in servers):
+            hosts = ", ".join(sorted({url.netloc for url in urls}))
+            return f"{target.name} is not in {target.parent}, and {hosts} cannot be reached"
     return None
-
-
-def _answers(url: str) -> bool:
-    parts = urlsplit(url)
-    return _listens(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 @cache
@@ -122,11 +118,10 @@ class Checksums:
         return None
 
 
-async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums) -> list[str]:
-    """The errors, one line a file."""
+async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums) -> list[str | None]:
+    """For each file its error, one line, or None."""
     async with web.session(TIMEOUT, per_host=CONNECTIONS, decode=False) as client:
-        results = await asyncio.gather(*(_one(client, file, folder, checksums) for file in files))
-    return [problem for problem in results if problem]
+        return await asyncio.gather(*(_one(client, file, folder, checksums) for file in files))
 
 
 async def _one(client: aiohttp.ClientSession, file: Remote, folder: Path, checksums: Checksums) -> str | None:
@@ -166,7 +161,7 @@ async def _continue(client: aiohttp.ClientSession, url: str, name: str, part: "P
     """True when the file is whole; False when the connection broke after some progress."""
     before = part.held
     try:
-        if not part.is_whole:
+        if part.held != part.size:
             await _receive(client, url, name, part, checksums)
     except web.NoSuchRange:
         part.remove()
@@ -174,7 +169,7 @@ async def _continue(client: aiohttp.ClientSession, url: str, name: str, part: "P
     except web.Passing:
         if part.held <= before:
             raise
-    return part.is_whole
+    return part.held == part.size
 
 
 async def _receive(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> None:
@@ -226,14 +221,7 @@ class Part:
     @property
     def held(self) -> int:
         """Bytes on the disk."""
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
-
-    @property
-    def is_whole(self) -> bool:
-        return self.held == self.size
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def rest(self) -> dict[str, str]:
         """Request headers for the missing bytes, on condition that the file is unchanged."""

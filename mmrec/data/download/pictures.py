@@ -8,7 +8,7 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import aiohttp
 import pandas as pd
 from PIL import Image
 
-from mmrec.data.cleaning.decoding import NoPicture, thumbnail
+from mmrec.data.cleaning.images import NoPicture, thumbnail
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.download import web
 from mmrec.files import atomic, remove_leftovers
@@ -110,10 +110,11 @@ def fetch_pictures(
     """
     try:
         with Journal(folder / "pictures.jsonl") as journal, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # image_files.MAX_PIXELS is stricter
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images.MAX_PIXELS is stricter
             for place in (folder, *(folder / "images").glob("*")):
                 remove_leftovers(place)
-            fetch = asyncio.run(_fetch(candidates["urls"], folder / "images", journal, per_host, deadline, trusted))
+            fetch = Fetch(folder / "images", journal, per_host)
+            asyncio.run(fetch.run(candidates["urls"], aiohttp.ClientTimeout(total=deadline), trusted))
         counts = Counter(outcome.reason for outcome in fetch.passing.values())
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
         if reasons and not any(outcome.image for outcome in fetch.final.values()):
@@ -144,32 +145,11 @@ def _best(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> Outcome | Non
     return outcomes[urls[0]] if len(urls) else Outcome(reason="no address")
 
 
-async def _fetch(
-    items: Sequence[Sequence[str]],
-    images: Path,
-    journal: Journal,
-    per_host: int,
-    deadline: float,
-    trusted: Sequence[str],
-) -> "Fetch":
-    timeout = aiohttp.ClientTimeout(total=deadline)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as decoders:
-        async with web.session(timeout, trusted=trusted) as client:
-            fetch = Fetch(client, decoders, images, journal, per_host)
-            unknown = [urls for urls in items if _best(urls, fetch.final) is None]
-            progress = Progress("pictures", len(items), len(items) - len(unknown))
-            waiting = iter(unknown)
-            await asyncio.gather(*(fetch.work(waiting, progress) for _ in range(WAITING * per_host)))
-    return fetch
-
-
 class Fetch:
     """One run: the addresses asked so far, and their outcomes."""
 
-    def __init__(
-        self, client: aiohttp.ClientSession, decoders: Executor, images: Path, journal: Journal, per_host: int
-    ) -> None:
-        self.client, self.decoders, self.images, self.journal = client, decoders, images, journal
+    def __init__(self, images: Path, journal: Journal, per_host: int) -> None:
+        self.images, self.journal, self.per_host = images, journal, per_host
         self.final = {  # by address
             url: outcome
             for url, outcome in journal.outcomes.items()
@@ -180,7 +160,16 @@ class Fetch:
         self._connections = defaultdict(lambda: asyncio.Semaphore(per_host))  # by host
         self._failures: Counter[str] = Counter()  # by host: consecutive addresses
 
-    async def work(self, waiting: Iterator[Sequence[str]], progress: Progress) -> None:
+    async def run(self, items: Sequence[Sequence[str]], timeout: aiohttp.ClientTimeout, trusted: Sequence[str]) -> None:
+        """Ask the addresses of every item that lacks an outcome."""
+        unknown = [urls for urls in items if _best(urls, self.final) is None]
+        progress = Progress("pictures", len(items), len(items) - len(unknown))
+        waiting = iter(unknown)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as self._decoders:
+            async with web.session(timeout, trusted=trusted) as self._client:
+                await asyncio.gather(*(self._work(waiting, progress) for _ in range(WAITING * self.per_host)))
+
+    async def _work(self, waiting: Iterator[Sequence[str]], progress: Progress) -> None:
         """Take items until none is left. Ask an item's addresses until one gives a picture."""
         for urls in waiting:
             for url in urls:
@@ -200,7 +189,7 @@ class Fetch:
             host = web.host_of(url)
             content = await self._patiently(url, host)
             loop = asyncio.get_running_loop()
-            outcome = Outcome(image=await loop.run_in_executor(self.decoders, _store, self.images, content))
+            outcome = Outcome(image=await loop.run_in_executor(self._decoders, _store, self.images, content))
         except web.Passing as error:
             self.passing[url] = Outcome(reason=str(error))
             return self.passing[url]
@@ -224,7 +213,7 @@ class Fetch:
 
     async def _content(self, url: str, host: str) -> bytes:
         content = bytearray()
-        async with self._connections[host], web.answer(self.client, url) as response:
+        async with self._connections[host], web.answer(self._client, url) as response:
             async for chunk in response.content.iter_chunked(web.CHUNK):
                 content += chunk
                 if len(content) > MAX_BYTES:

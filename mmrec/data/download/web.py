@@ -134,7 +134,8 @@ def _named_failures() -> Iterator[None]:
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:
-    status, pause = response.status, _seconds(response.headers.get("Retry-After"))
+    status, asked = response.status, response.headers.get("Retry-After", "").strip()
+    pause = float(asked) if asked.isdecimal() else 0.0
     if status in (404, 410):
         raise Unanswered("not found")
     if status == 416:
@@ -145,10 +146,6 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
         raise Passing("server error", pause)
     if status not in (200, 206):
         raise Unanswered(f"status {status}")
-
-
-def _seconds(retry_after: str | None) -> float:
-    return float(retry_after) if retry_after and retry_after.strip().isdecimal() else 0.0
 
 
 def retrying() -> tenacity.AsyncRetrying:

@@ -66,12 +66,11 @@ def _look_for_placed(source: config.Source, folder: Path) -> None:
 
 def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None:
     """Why the raw files of `source` cannot be had on this machine, as one line; None if they can."""
-    if isinstance(source, config.DemoSource):
+    if not config.is_fetched(source):
+        return None if folder.exists() else f"nobody has placed {PLACED[source.kind]} in {folder}"
+    if isinstance(source, config.DemoSource) or _is_placed(source, folder):
         return None
-    if config.is_fetched(source):
-        is_placed = _is_placed(source, folder)
-        return None if is_placed else unreachable(_remotes(source, downloads), downloads.parent)
-    return None if folder.exists() else f"nobody has placed {PLACED[source.kind]} in {folder}"
+    return unreachable(_remotes(source, downloads), downloads.parent)
 
 
 def _remotes(source: config.Source, downloads: Path) -> Sequence[Remote]:

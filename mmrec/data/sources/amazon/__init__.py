@@ -64,10 +64,7 @@ def read(folder: Path, release: int, category: str) -> Tables:
 def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
     """Addresses of the pictures of reviewed items: item_id, urls (list of str, best first), an item a row.
 
-    Items without any address are left out.
-
-    Raises:
-        SourceError: as `read`.
+    Items without any address are left out. Raises what `read` does.
     """
     of_reviews, of_products = files(folder, release, category)
     reviewed = set(reviews.read(of_reviews).frame["item_id"].unique().tolist())

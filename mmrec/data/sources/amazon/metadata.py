@@ -43,11 +43,7 @@ FIELDS = {  # by release; the first files of 2018 have one `image` instead of th
 def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[Rows, dict[str, np.ndarray]]:
     """The products in `reviewed` in the order of the file: item_id, title, text (str), categories (list of str).
 
-    Returns:
-        The items; and, for each problem of a field, the lines that have it.
-
-    Raises:
-        SourceError: the file is missing, cut off or not compressed, or no line is usable.
+    With them, for each problem of a field, the lines that have it.
     """
     products, lines, dropped, wrong = [], [], defaultdict(list), defaultdict(list)
     for line, record in _first_records(path, FIELDS[release], reviewed, dropped):
@@ -62,11 +58,7 @@ def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[R
 
 
 def addresses(path: Path, release: int, reviewed: set[str]) -> pd.DataFrame:
-    """item_id, urls (list of str, best first; [] if none is known) of the products in `reviewed`.
-
-    Raises:
-        SourceError: the file is missing, cut off or not compressed.
-    """
+    """item_id, urls (list of str, best first; [] if none is known) of the products in `reviewed`."""
     fields = FIELDS[release]
     records = _first_records(path, fields, reviewed, defaultdict(list))
     found = [(words.text(record[fields.item_id]), _addresses(record, fields)) for _, record in records]

@@ -22,11 +22,7 @@ Review = tuple[str, str, Any]  # user, item, time as the file has it
 
 
 def read(path: Path) -> Rows:
-    """Reviews in the order of the file: user_id, item_id (str), timestamp (int64 seconds, 0 if there is no valid one).
-
-    Raises:
-        SourceError: the file is missing, cut off or not compressed, or no line is usable.
-    """
+    """Reviews in the order of the file: user_id, item_id (str), timestamp (int64 seconds, 0 if none is valid)."""
     is_csv = path.name.endswith(".csv.gz")
     tables, block, dropped = [TABLE.empty_table()], [], defaultdict(list)
     for number, review in _csv_reviews(path) if is_csv else _json_reviews(path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from shop_files import png_header
 
-from mmrec.data.cleaning.decoding import MAX_SCANS, NoPicture, thumbnail
+from mmrec.data.cleaning.images import MAX_SCANS, NoPicture, thumbnail
 
 
 def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:

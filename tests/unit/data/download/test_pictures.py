@@ -11,7 +11,7 @@ import servers
 from PIL import Image
 from shop_files import png_header
 
-from mmrec.data.cleaning.decoding import thumbnail
+from mmrec.data.cleaning.images import thumbnail
 from mmrec.data.download import pictures, web
 from mmrec.data.download.pictures import Journal, fetch_pictures
 from mmrec.data.sources import SourceError

@@ -1,19 +1,60 @@
-"""Pictures decoded as a viewer shows them, and thumbnails of them."""
+"""Pictures: checked by path and header, decoded as a viewer shows them, shrunk to thumbnails."""
 
+import contextlib
 import io
 import os
+import posixpath
 import re
+import warnings
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 
-from mmrec.data.cleaning.image_files import FORMATS, MAX_PIXELS
-
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 50_000_000
 SHORT = 224  # pixels, the side of an encoder's input
 LONG = 4 * SHORT  # pixels, the longest side of a thumbnail
 QUALITY = 90
 PAGE = re.compile(rb"<(!doctype html|html|head|body)", re.IGNORECASE)
 MAX_SCANS = 100  # of a JPEG: a few bytes may ask for a pass over the whole picture
+
+
+def normalise(name: str) -> str | None:
+    """A path relative to the images folder, with forward slashes and without dots; None if it leaves that folder.
+
+    Only the path is checked. A symbolic link inside the folder may lead to a shared store.
+    """
+    path = posixpath.normpath(name.replace("\\", "/"))
+    leaves = path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).drive
+    return None if leaves else path
+
+
+def problem(folder: Path, name: str) -> str | None:
+    """The reason why the picture `folder/name` is unusable; None if it is usable."""
+    path = normalise(name)
+    if path is None:
+        return "outside folder"
+    if not os.path.isfile(folder / path):  # Path.is_file raises on names that are too long
+        return "missing"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            with Image.open(folder / path, formats=FORMATS) as image:
+                pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        return "too large"
+    except PermissionError:
+        return "not readable"
+    except Exception:  # noqa: BLE001  the parser raises anything on arbitrary bytes
+        return "not an image"
+    return "too large" if pixels > MAX_PIXELS else None
+
+
+def problems(folder: Path, names: pd.Series) -> pd.Series:
+    """`problem` of every non-empty name (str), None for empty ones (object dtype, same index)."""
+    return names.map({name: problem(folder, name) for name in names.unique() if name}).astype(object)
 
 
 class NoPicture(Exception):
@@ -22,21 +63,15 @@ class NoPicture(Exception):
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """The picture as a viewer shows it: upright, 8-bit RGB, transparency on white."""
-    picture = _upright(picture)
+    picture.load()
+    with contextlib.suppress(Exception):  # a broken EXIF block raises anything; the pixels are fine
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):  # PIL would clip 16-bit grey at 255
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("RGB")
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # a broken EXIF block raises anything; the pixels are fine
-        return picture
 
 
 def thumbnail(content: bytes) -> bytes:
@@ -58,18 +93,16 @@ def thumbnail(content: bytes) -> bytes:
         raise NoPicture("too large")
     try:
         picture.draft(None, (SHORT, SHORT))  # a JPEG is decoded at a half, a quarter or an eighth of its size
-        return _encoded(_shrunk(to_rgb(picture)))
+        return _encoded(to_rgb(picture))
     except Exception as error:  # noqa: BLE001  as above
         raise NoPicture("truncated" if "truncated" in str(error) else "not an image") from None
 
 
-def _shrunk(picture: Image.Image) -> Image.Image:
+def _encoded(picture: Image.Image) -> bytes:
     short, long = sorted(picture.size)
     factor = min(1, SHORT / short, LONG / long)
-    return picture.resize([max(1, round(side * factor)) for side in picture.size], Image.Resampling.BILINEAR)
-
-
-def _encoded(picture: Image.Image) -> bytes:
+    size = [max(1, round(side * factor)) for side in picture.size]
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
     picture.info = {}  # a comment would be copied
     with open(os.memfd_create("thumbnail"), "w+b") as file:  # with a file descriptor PIL encodes without the lock
         picture.save(file, "JPEG", quality=QUALITY)

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from shop_files import picture, png_header, write
 
-from mmrec.data.cleaning import image_files
-from mmrec.data.cleaning.image_files import normalise, problem, problems
+from mmrec.data.cleaning import images
+from mmrec.data.cleaning.images import normalise, problem, problems
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp"])
@@ -72,7 +72,7 @@ def test_not_readable(tmp_path, monkeypatch):
         raise PermissionError
 
     picture(tmp_path / "a.png")
-    monkeypatch.setattr(image_files.Image, "open", refuse)
+    monkeypatch.setattr(images.Image, "open", refuse)
     assert problem(tmp_path, "a.png") == "not readable"
 
 
@@ -95,7 +95,7 @@ def test_each_name_is_looked_at_once_and_none_is_decoded(tmp_path, monkeypatch):
     picture(tmp_path / "a.png")
     opened = []
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
-    monkeypatch.setattr(image_files, "problem", lambda folder, name: opened.append(name) or problem(folder, name))
+    monkeypatch.setattr(images, "problem", lambda folder, name: opened.append(name) or problem(folder, name))
     found = problems(tmp_path, pd.Series(["a.png", "", "a.png", "b.png"], index=[5, 3, 8, 1]))
     assert found.where(found.notna(), None).to_dict() == {5: None, 3: None, 8: None, 1: "missing"}
     assert sorted(opened) == ["a.png", "b.png"]
