@@ -93,18 +93,15 @@ def thumbnail(content: bytes) -> bytes:
         raise NoPicture("too large")
     try:
         picture.draft(None, (SHORT, SHORT))  # a JPEG is decoded at a half, a quarter or an eighth of its size
-        return _encoded(to_rgb(picture))
+        picture = to_rgb(picture)
+        short, long = sorted(picture.size)
+        factor = min(1, SHORT / short, LONG / long)
+        size = [max(1, round(side * factor)) for side in picture.size]
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
+        picture.info = {}  # a comment would be copied
+        with open(os.memfd_create("thumbnail"), "w+b") as file:  # with a file descriptor PIL encodes without the lock
+            picture.save(file, "JPEG", quality=QUALITY)
+            file.seek(0)
+            return file.read()
     except Exception as error:  # noqa: BLE001  as above
         raise NoPicture("truncated" if "truncated" in str(error) else "not an image") from None
-
-
-def _encoded(picture: Image.Image) -> bytes:
-    short, long = sorted(picture.size)
-    factor = min(1, SHORT / short, LONG / long)
-    size = [max(1, round(side * factor)) for side in picture.size]
-    picture = picture.resize(size, Image.Resampling.BILINEAR)
-    picture.info = {}  # a comment would be copied
-    with open(os.memfd_create("thumbnail"), "w+b") as file:  # with a file descriptor PIL encodes without the lock
-        picture.save(file, "JPEG", quality=QUALITY)
-        file.seek(0)
-        return file.read()

@@ -160,7 +160,11 @@ def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arr
             problem = f": a quote is opened and never closed (or a row is longer than {BLOCK} bytes)"
         raise SourceError(path.name + problem) from None
     first = 2 if header else 1
-    is_bad, newlines = _layout(table, bad, first)
+    is_bad = np.zeros(table.num_rows + len(bad), dtype=bool)  # for every row of the file
+    is_bad[[row.number - first for row in bad]] = True
+    newlines = np.zeros(len(is_bad), dtype=np.int64)  # in its quoted fields
+    newlines[is_bad] = [row.text.count("\n") for row in bad]
+    newlines[~is_bad] = sum(pc.count_substring(column, "\n").to_numpy() for column in table.columns)
     if not len(is_bad):
         raise SourceError(f"{path.name} holds no rows: it must have at least one" + " below the header" * header)
     line = first + np.arange(len(is_bad)) + np.cumsum(newlines) - newlines
@@ -169,16 +173,6 @@ def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arr
     malformed = [np.arange(line[row], line[row] + newlines[row] + 1) for row in np.flatnonzero(is_bad)]
     dropped = {"malformed line": np.concatenate(malformed)} if malformed else {}
     return Rows(path.name, table.to_pandas().assign(line=line[~is_bad]), dropped)
-
-
-def _layout(table: pa.Table, bad: list[arrow.InvalidRow], first: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every row of the file: is it malformed, and the number of newlines in its quoted fields."""
-    is_bad = np.zeros(table.num_rows + len(bad), dtype=bool)
-    is_bad[[row.number - first for row in bad]] = True
-    newlines = np.zeros(len(is_bad), dtype=np.int64)
-    newlines[is_bad] = [row.text.count("\n") for row in bad]
-    newlines[~is_bad] = sum(pc.count_substring(column, "\n").to_numpy() for column in table.columns)
-    return is_bad, newlines
 
 
 def _quote_is_closed(path: Path, last: int) -> None:

@@ -1,7 +1,7 @@
 """`Tables`, the form of every data set: their cleaning, which all sources share, and their files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,16 +49,28 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     Raises:
         SourceError: an item twice in `items`, or no row of a table is usable.
     """
-    items = _clean_items(items)
+    text = {name: _stripped(items.frame[name]) for name in ("item_id", "title", "text", "image")}
+    items = replace(items, frame=items.frame.assign(**text))
+    items = items.drop(items.frame["item_id"] == "", "no item").require()
+    unique_ids(items, "item_id")
     interactions = _clean_interactions(interactions, items.frame["item_id"])
-    frame, pictures_quality, examples = _check_images(items, images)
+    names = items.frame["image"]
+    reasons = problems(images, names)
+    usable = (names != "") & reasons.isna()
+    unusable = {reason: int(count) for reason, count in reasons.value_counts().sort_index().items()}
+    image = names.map(lambda name: normalise(name) if name else None).astype(object).where(usable, None)
+    frame = items.frame.assign(image=image)
     quality = {
         "interactions": interactions.account(),
         "items": items.account(),
-        "images": pictures_quality,
+        "images": {"listed": int((names != "").sum()), "usable": int(usable.sum()), "unusable": unusable},
         "text": {"empty": int((frame["text"] == "").sum())},
         "categories": {"empty": int((frame["categories"].str.len() == 0).sum())},
-        "examples": {"interactions": interactions.examples(), "items": items.examples(), "images": examples},
+        "examples": {
+            "interactions": interactions.examples(),
+            "items": items.examples(),
+            "images": {reason: names[reasons == reason].head(EXAMPLES).tolist() for reason in unusable},
+        },
     }
     return Tables(
         interactions=interactions.frame[["user_id", "item_id", "timestamp"]].reset_index(drop=True),
@@ -66,14 +78,6 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
         quality=quality,
         images=images,
     )
-
-
-def _clean_items(rows: Rows) -> Rows:
-    text = {name: _stripped(rows.frame[name]) for name in ("item_id", "title", "text", "image")}
-    rows = Rows(rows.file, rows.frame.assign(**text), rows.dropped)
-    rows = rows.drop(rows.frame["item_id"] == "", "no item").require()
-    unique_ids(rows, "item_id")
-    return rows
 
 
 def unique_ids(rows: Rows, column: str) -> None:
@@ -93,7 +97,7 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
         item_id=_stripped(frame["item_id"]),
         timestamp=frame["timestamp"] if frame["timestamp"].dtype == np.int64 else seconds(frame["timestamp"]),
     )
-    rows = Rows(rows.file, frame, rows.dropped)
+    rows = replace(rows, frame=frame)
     rows = rows.drop(rows.frame["user_id"] == "", "no user")
     rows = rows.drop(rows.frame["item_id"] == "", "no item")
     rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
@@ -135,18 +139,6 @@ def seconds(text: pd.Series) -> pd.Series:
     moment = pd.to_datetime(text[~is_number], format="ISO8601", utc=True, errors="coerce").dt.as_unit("s")
     value[~is_number] = np.where(moment.isna(), 0, moment.astype(np.int64))
     return pd.Series(np.maximum(value, 0), index=text.index)
-
-
-def _check_images(items: Rows, folder: Path) -> tuple[pd.DataFrame, dict, dict]:
-    """Items with `image` None where the picture is unusable, the counts by reason, and examples."""
-    names = items.frame["image"]
-    reasons = problems(folder, names)
-    usable = (names != "") & reasons.isna()
-    image = names.map(lambda name: normalise(name) if name else None).astype(object).where(usable, None)
-    unusable = {reason: int(count) for reason, count in reasons.value_counts().sort_index().items()}
-    examples = {reason: names[reasons == reason].head(EXAMPLES).tolist() for reason in unusable}
-    account = {"listed": int((names != "").sum()), "usable": int(usable.sum()), "unusable": unusable}
-    return items.frame.assign(image=image), account, examples
 
 
 # --- data/interim/<dataset> --------------------------------------------------------------------------------------

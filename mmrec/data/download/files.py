@@ -154,7 +154,8 @@ async def _from(client: aiohttp.ClientSession, url: str, name: str, part: "Part"
     if problem:
         part.remove()
         raise web.Unanswered(problem)
-    part.finish()
+    os.replace(part.path, part.target)
+    part.note.unlink()
 
 
 async def _continue(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> bool:
@@ -251,8 +252,3 @@ class Part:
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
         self.url = self.validator = self.size = None
-
-    def finish(self) -> None:
-        """Move the whole file to its place."""
-        os.replace(self.path, self.target)
-        self.note.unlink()

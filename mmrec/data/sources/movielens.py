@@ -44,7 +44,13 @@ def read(folder: Path, users: int | None = None) -> Tables:
     """
     ratings = read_separated(folder / "ml-1m" / "ratings.dat", ["user_id", "item_id", "rating", "timestamp"], "::")
     if users is not None:
-        ratings = _sample(ratings, users)
+        there = np.sort(ratings.frame["user_id"].unique())
+        if len(there) < users:
+            raise SourceError(
+                f"ml-1m/ratings.dat has {len(there):,} users, {users:,} are asked for: lower source.users"
+            )
+        drawn = np.random.default_rng(SEED).choice(there, users, replace=False)
+        ratings = ratings.drop(~ratings.frame["user_id"].isin(drawn), "user not drawn")
     movies = _movies(folder)
     frame = movies.frame
     plots = read_csv(folder / "plots.csv", ["movie_id", "plot"])
@@ -58,14 +64,6 @@ def read(folder: Path, users: int | None = None) -> Tables:
     tables.quality["plots"] = plots.account()
     tables.quality["examples"]["plots"] = plots.examples()
     return tables
-
-
-def _sample(ratings: Rows, users: int) -> Rows:
-    there = np.sort(ratings.frame["user_id"].unique())
-    if len(there) < users:
-        raise SourceError(f"ml-1m/ratings.dat has {len(there):,} users, {users:,} are asked for: lower source.users")
-    drawn = np.random.default_rng(SEED).choice(there, users, replace=False)
-    return ratings.drop(~ratings.frame["user_id"].isin(drawn), "user not drawn")
 
 
 def _movies(folder: Path) -> Rows:
