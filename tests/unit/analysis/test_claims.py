@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def claim(experiment="maf"):
-    asked = evidence.PairedEffect(table="comparisons", experiment=experiment, baseline="sasrec")
+    asked = evidence.Evidence(table="comparisons", experiment=experiment, baseline="sasrec")
     return claims.Claim(statement="s", source="p", evidence=asked)
 
 
@@ -52,7 +52,7 @@ def test_tables_for_readers(tmp_path):
     "text, message",
     [
         ("a: {statement: s, source: p}", "a.evidence: Missing|a.evidence: Field required"),
-        ("a: {statement: s, source: p, evidence: {table: nowhere}}", "a.evidence: .*nowhere"),
+        ("a: {statement: s, source: p, evidence: {table: nowhere}}", "a.evidence.table: .*comparisons"),
         ("a: {statement: s, source: p, evidence: {table: attention, modality: image, k: 1}}", "k: Unexpected"),
         ("A b: {statement: s, source: p, evidence: {table: attention, modality: image}}", "A b"),
         (
@@ -70,5 +70,4 @@ def test_a_wrong_entry_is_named(tmp_path, text, message):
 def test_registered_claims_ask_for_experiments_that_exist():
     known = {e for group in config.load(ROOT / "params.yaml").experiments.values() for e in group}
     for name, registered in claims.load(ROOT / "references" / "claims.yaml").items():
-        if isinstance(registered.evidence, evidence.PairedEffect):
-            assert {registered.evidence.experiment, registered.evidence.baseline} - {None} <= known, name
+        assert {registered.evidence.experiment, registered.evidence.baseline} - {None} <= known, name
