@@ -3,9 +3,11 @@
 Letters: S seeds, U users, R resamples, K rows of gains.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 RESAMPLES = 10_000
@@ -26,45 +28,28 @@ class Comparison:
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean over seeds and its Student interval.
-
-    Args:
-        values: (S,).
-
-    Returns:
-        mean, low, high; with one seed the interval is nan, for one run says nothing of the next.
-    """
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float(values.mean()), float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    """mean, low, high: mean over seeds (S,) and its Student interval; with one seed the interval is nan."""
+    values, half = np.asarray(values, float), float("nan")
+    if len(values) > 1:
+        half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def mean_p_value(values: np.ndarray) -> float:
-    """Two-sided Student p-value of a mean over seeds being 0; 1 with one seed.
+def intervals(values: Iterable[np.ndarray]) -> pd.DataFrame:
+    """mean, low, high: `mean_interval` of each (S,), a row each."""
+    return pd.DataFrame(map(mean_interval, values), columns=["mean", "low", "high"])
 
-    Args:
-        values: (S,).
-    """
+
+def mean_p_value(values: np.ndarray) -> float:
+    """Two-sided Student p-value of the mean over seeds (S,) being 0; 1 with one seed."""
     return float(stats.ttest_1samp(values, 0).pvalue) if len(values) > 1 else 1.0
 
 
 def resampled_means(gains: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Means over users drawn with replacement, the same draws for every row.
-
-    Drawing is what costs, so all rows that are to be compared are given at once.
-
-    Args:
-        gains: (K, U) of the same users.
-
-    Returns:
-        (R, K).
-    """
-    generator = np.random.default_rng(seed)
-    users = gains.shape[1]
+    """Means over users drawn with replacement, the same draws for every row: (K, U) of the same users -> (R, K)."""
+    generator, users = np.random.default_rng(seed), gains.shape[1]
     means = np.empty((resamples, len(gains)))
-    rows = max(1, 2**24 // users)  # bounded memory, whatever U is
+    rows = max(1, 2**24 // users)  # bounded memory for every U
     for begin in range(0, resamples, rows):
         count = min(rows, resamples - begin)
         times = generator.multinomial(users, np.full(users, 1 / users), size=count)  # how often each user is drawn
@@ -118,12 +103,20 @@ def _of_drawn_seeds(means: np.ndarray, generator: np.random.Generator) -> np.nda
     return mean + np.sqrt(seeds / max(1, seeds - 1)) * (drawn - mean)
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values adjusted for a family of comparisons (Holm 1979): reject those below 0.05, err at most 5 % of times.
+def compare_all(gains: dict[Hashable, np.ndarray], pairs: Iterable[tuple[Hashable, Hashable]]) -> pd.DataFrame:
+    """`compare` of each pair, a row each. Users are drawn once for all, because drawing costs most.
 
     Args:
-        p_values: (n,).
+        gains: name -> (S, U) of the same users. pairs: names of ours and theirs.
     """
+    ends = np.cumsum([len(of_seeds) for of_seeds in gains.values()])[:-1]
+    drawn = dict(zip(gains, np.split(resampled_means(np.vstack([*gains.values()])), ends, axis=1), strict=True))
+    found = [compare(gains[ours], gains[theirs], drawn[ours], drawn[theirs]) for ours, theirs in pairs]
+    return pd.DataFrame(found, columns=[field.name for field in fields(Comparison)])
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p-values (n,) adjusted for a family of comparisons (Holm 1979): rejecting below 0.05 errs in at most 5 %."""
     p_values = np.asarray(p_values, float)
     order = p_values.argsort(kind="stable")
     scaled = p_values[order] * np.arange(len(p_values), 0, -1)

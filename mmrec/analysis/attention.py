@@ -15,7 +15,7 @@ from torch import Tensor
 from mmrec.data import batches
 from mmrec.data.sequences import Sequences
 from mmrec.models.sasrec import SASRec
-from mmrec.statistics import compare, holm, resampled_means
+from mmrec.statistics import compare_all, holm
 
 BATCH = 256
 SHUFFLES = 1000
@@ -27,10 +27,7 @@ Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @torch.inference_mode()
 def of_sasrec(model: SASRec, items: Tensor) -> tuple[Tensor, Tensor]:
-    """SASRec's attention: an `Attention` once the model is given. Its one stream is items with positions added.
-
-    items (B, T) -> weights (L, B, H, T, T), scores (L, B, H, 1, T, T).
-    """
+    """SASRec's `Attention`: its one stream is items with positions added."""
     transformer = model.transformer
     x, layers = transformer.norm(model.item(items) + transformer.position(items)), []
     for block in transformer.blocks:
@@ -72,12 +69,8 @@ def stream_shares(attention: Attention, streams: list[str], sequences: Sequences
         centred = (scores - (scores * real).sum(-1, keepdim=True) / lengths[:, None, None, None, None]) * real
         with_fused = with_fused + (centred * centred.sum(3, keepdim=True)).double().sum((0, 2, 4))  # (L, S)
     shares = with_fused / with_fused.sum(1, keepdim=True)
-    rows = [
-        (layer, stream, share.item())
-        for layer, of_layer in enumerate(shares, 1)
-        for stream, share in zip(streams, of_layer, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["layer", "stream", "share"])
+    layers = np.repeat(range(1, len(shares) + 1), len(streams))
+    return pd.DataFrame({"layer": layers, "stream": streams * len(shares), "share": shares.flatten().cpu()})
 
 
 def examples(
@@ -141,8 +134,11 @@ def attended(
         last = items.gather(1, lengths[:, None] - 1)
         for modality, (matrix, present) in features.items():
             both = present[items] & present[last] & earlier
-            similarity = _jaccard if modality == "category" else _cosine
-            alike[modality].append(_padded(similarity(matrix[last], matrix[items]) * both, max_length))
+            if modality == "category":
+                similarity = _jaccard(matrix[last], matrix[items])
+            else:
+                similarity = F.cosine_similarity(matrix[last], matrix[items], dim=2)
+            alike[modality].append(_padded(similarity * both, max_length))
             known[modality].append(_padded(both.double(), max_length))
     return Attended(
         weights=torch.cat(weights, 1).cpu().numpy(),
@@ -165,12 +161,8 @@ def against_chance(attended: Attended) -> pd.DataFrame:
     """
     weight, count = attended.weights.mean(0), attended.earlier
     generator = np.random.default_rng(SEED)
-    order = np.argsort(count, kind="stable")
-    shuffles = []
-    for _ in range(SHUFFLES):  # a permutation of users with equally many items
-        shuffled = np.empty(len(count), int)
-        shuffled[order] = np.lexsort((generator.random(len(count)), count))
-        shuffles.append(shuffled)
+    place = np.argsort(np.argsort(count, kind="stable"))  # of each user among all, by number of items
+    shuffles = [np.lexsort((generator.random(len(count)), count))[place] for _ in range(SHUFFLES)]
     rows = []
     for modality in attended.modalities:
         observed = np.nanmean(attended.resemblance(modality, weight))
@@ -201,22 +193,15 @@ def compared(ours: Attended, theirs: Attended) -> pd.DataFrame:
         )
         told = ~np.isnan(np.vstack([our, their])).any(0)
         our, their = our[:, told], their[:, told]
-        found = compare(our, their, *np.split(resampled_means(np.vstack([our, their])), [len(our)], axis=1))
-        interval = (found.difference, found.ci_low, found.ci_high, found.p_value)
-        rows.append((modality, our.mean(), their.mean(), *interval, found.users, found.seeds))
-    columns = ["modality", "ours", "theirs", "difference", "ci_low", "ci_high", "p_value", "users", "seeds"]
+        found = compare_all({"ours": our, "theirs": their}, [("ours", "theirs")]).to_dict("records")[0]
+        rows.append(found | {"modality": modality, "ours": our.mean(), "theirs": their.mean()})
+    columns = ["modality", "ours", "theirs", "difference", "ci_low", "ci_high", "p_value", "p_holm", "users", "seeds"]
     table = pd.DataFrame(rows, columns=columns)
-    table.insert(7, "p_holm", holm(table["p_value"].to_numpy()))
-    return table
+    return table.assign(p_holm=holm(table["p_value"]))
 
 
 def _padded(x: Tensor, width: int) -> Tensor:
     return F.pad(x.double(), (0, width - x.shape[-1]))
-
-
-def _cosine(last: Tensor, others: Tensor) -> Tensor:
-    """(B, 1, F), (B, T, F) -> (B, T)."""
-    return F.cosine_similarity(last, others, dim=2)
 
 
 def _jaccard(last: Tensor, others: Tensor) -> Tensor:

@@ -47,11 +47,12 @@ def judge(claims: dict[str, Claim], tables: dict[str, Path]) -> pd.DataFrame:
     Args:
         tables: data set -> the folder of its tables.
     """
-    rows = []
-    for name, claim in claims.items():
-        for dataset, folder in tables.items():
-            if found := claim.evidence.judge(folder):
-                rows.append((name, claim.statement, claim.source, claim.evidence.rule, dataset, *found))
+    rows = [
+        (name, claim.statement, claim.source, claim.evidence.rule, dataset, *found)
+        for name, claim in claims.items()
+        for dataset, folder in tables.items()
+        if (found := claim.evidence.judge(folder))
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -73,7 +74,6 @@ def story(judged: pd.DataFrame) -> str:
 def as_markdown(judged: pd.DataFrame) -> str:
     """`overview` with statements, for README. `DataFrame.to_markdown` would pad cells to the longest statement."""
     table = overview(judged)
-    statements = judged.drop_duplicates("id").set_index("id")["statement"]
-    rows = [["claim", *table.columns], ["---"] * (1 + len(table.columns))]
-    rows += [[statements[name], *verdicts] for name, verdicts in zip(table.index, table.to_numpy(), strict=True)]
+    table.insert(0, "claim", judged.drop_duplicates("id").set_index("id")["statement"])
+    rows = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -18,7 +18,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mmrec.config import STRICT, Name
-from mmrec.statistics import holm, mean_interval, mean_p_value
+from mmrec.statistics import holm, intervals, mean_p_value
 
 LEVEL = 0.05
 WORTH_HAVING = 0.05  # of the base
@@ -97,12 +97,11 @@ def _largest_share(shares: pd.DataFrame, tables: Path) -> pd.DataFrame:
 def _over_seeds(pairs: pd.DataFrame, _: Path) -> pd.DataFrame:
     """Mean cosine of each auxiliary task with the next item, its interval over seeds, corrected over the tasks."""
     tasks = pairs[pairs["tasks"].str.startswith("id, ")].groupby("tasks")
-    rows = [
-        (name.removeprefix("id, "), *mean_interval(part["cosine"]), mean_p_value(part["cosine"]), len(part))
-        for name, part in tasks
-    ]
-    table = pd.DataFrame(rows, columns=["modality", "cosine", "ci_low", "ci_high", "p_value", "seeds"])
-    return table.assign(p_holm=holm(table["p_value"]), conflicting=tasks["conflicting"].mean().to_numpy(), base=0)
+    columns = {"cosines": ("cosine", list), "conflicting": ("conflicting", "mean"), "seeds": ("seed", "size")}
+    table = tasks.agg(**columns).reset_index()
+    table = table.join(intervals(table["cosines"]).set_axis(["cosine", "ci_low", "ci_high"], axis=1))
+    p_holm = holm([mean_p_value(cosines) for cosines in table["cosines"]])
+    return table.assign(modality=table["tasks"].str.removeprefix("id, "), p_holm=p_holm, base=0)
 
 
 COMPARISON = Kind(

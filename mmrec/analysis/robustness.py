@@ -16,7 +16,7 @@ from mmrec.evaluation import evaluate, gains
 from mmrec.experiments import grid
 from mmrec.experiments.build import Recommender
 from mmrec.experiments.inputs import Data
-from mmrec.statistics import compare, holm, resampled_means
+from mmrec.statistics import compare_all, holm
 
 MISSING = (0.1, 0.3, 0.5, 1.0)  # shares of the items with the modality
 NOISE = (0.25, 0.5, 1.0, 2.0)  # in standard deviations of each column
@@ -31,12 +31,8 @@ def missing(feature: tuple[Tensor, Tensor], share: float, seed: int = SEED) -> t
     """
     matrix, present = feature
     having = present.nonzero().squeeze(1)
-    lost = having[_order(len(having), seed).to(having.device)[: round(share * len(having))]]
-    return matrix, present.index_fill(0, lost, False)
-
-
-def _order(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(having), generator=torch.Generator().manual_seed(seed)).to(having.device)
+    return matrix, present.index_fill(0, having[order[: round(share * len(having))]], False)
 
 
 def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
@@ -115,15 +111,11 @@ def modality_dropout_table(without: Gains, with_dropout: Gains) -> pd.DataFrame:
 
 
 def _table(shown: Gains, ours: Gains, theirs: Gains) -> pd.DataFrame:
-    ends = np.cumsum([len(rows) for gained in (ours, theirs) for rows in gained.values()])
-    drawn = np.split(resampled_means(np.vstack([*ours.values(), *theirs.values()])), ends[:-1], axis=1)
-    rows = []
-    for number, key in enumerate(ours):
-        found = compare(ours[key], theirs[key], drawn[number], drawn[number + len(ours)])
-        rows.append((*key, shown[key].mean(), found.difference, found.ci_low, found.ci_high, found.p_value))
-    columns = ["kind", "modality", "level", "ndcg_10", "difference", "ci_low", "ci_high", "p_value"]
-    table = pd.DataFrame(rows, columns=columns)
-    family = table.groupby(["kind", "level"], sort=False)["p_value"]
-    table["p_holm"] = family.transform(lambda p_values: holm(p_values.to_numpy()))
+    gained = {("ours", key): rows for key, rows in ours.items()} | {("theirs", key): theirs[key] for key in ours}
+    table = pd.DataFrame(list(ours), columns=["kind", "modality", "level"])
+    table["ndcg_10"] = [of.mean() for of in shown.values()]
+    found = compare_all(gained, [(("ours", key), ("theirs", key)) for key in ours])
+    table = table.join(found[["difference", "ci_low", "ci_high", "p_value"]])
+    table["p_holm"] = table.groupby(["kind", "level"], sort=False)["p_value"].transform(holm)
     seeds, users = next(iter(shown.values())).shape
     return table.assign(users=users, seeds=seeds)

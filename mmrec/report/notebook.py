@@ -32,10 +32,6 @@ class NotebookError(RuntimeError):
     """No such notebook, or one of its cells failed."""
 
 
-def _failed(paths: config.Paths, name: str, dataset: str) -> Path:
-    return paths.runs / "failed" / f"{dataset or 'all'}-{name}.ipynb"
-
-
 def execute(paths: config.Paths, settings: config.Config, name: str, dataset: str) -> None:
     """Run one notebook on one data set ("": on all together) and put the executed copy into reports/.
 
@@ -46,7 +42,7 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
     notebooks = sorted(path.stem for path in (paths.root / "notebooks").glob("*.ipynb"))
     if name not in notebooks:
         raise NotebookError(f"no notebook {name!r}; one of {notebooks}")
-    failed = _failed(paths, name, dataset)
+    failed = paths.runs / "failed" / f"{dataset or 'all'}-{name}.ipynb"
     failed.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, _followed(progress := Path(folder) / "progress"):
         # Sequences and features always have the portable arithmetic: the same bits on every machine.

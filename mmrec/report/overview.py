@@ -1,7 +1,6 @@
 """Tables of the settings of experiments."""
 
 from dataclasses import asdict
-from typing import Any
 
 import pandas as pd
 
@@ -9,7 +8,7 @@ from mmrec import config
 
 
 def originals(experiments: list[config.Experiment]) -> list[config.Experiment]:
-    """Those that are no variant of their control: they have none, or it is another model.
+    """Experiments that are no variant: they have no control, or another model is their control.
 
     Args:
         experiments: all of a data set, controls included.
@@ -19,34 +18,29 @@ def originals(experiments: list[config.Experiment]) -> list[config.Experiment]:
 
 
 def differences(experiments: list[config.Experiment]) -> pd.DataFrame:
-    """What each variant changes of its control: group, experiment, control, `setting: its own (control's)`.
+    """Changes of each variant to its control: group, experiment, control, `setting: its own (control's)`.
 
     Args:
         experiments: all of a data set, controls included.
     """
     settings = {experiment.name: _settings(experiment) for experiment in experiments}
-    others = {experiment.name for experiment in originals(experiments)}
+    others = originals(experiments)
     rows = []
-    for experiment in experiments:
-        if experiment.name not in others:
-            own, control = settings[experiment.name], settings[experiment.control]
-            changes = [f"{n}: {_shown(own[n])} ({_shown(control[n])})" for n in own if own[n] != control[n]]
-            rows.append((experiment.group, experiment.name, experiment.control, "; ".join(changes)))
+    for variant in (experiment for experiment in experiments if experiment not in others):
+        own, control = settings[variant.name], settings[variant.control]
+        changes = [f"{name}: {own[name]} ({control[name]})" for name in own if own[name] != control[name]]
+        rows.append((variant.group, variant.name, variant.control, "; ".join(changes)))
     return pd.DataFrame(rows, columns=["group", "experiment", "control", "differs in"])
 
 
 def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
     """Settings of each experiment, a column each; blank: does not apply."""
-    settings = {experiment.name: _settings(experiment) for experiment in experiments}
-    names = dict.fromkeys(name for options in settings.values() for name in options)
-    shown = {experiment: [_shown(options.get(name, "")) for name in names] for experiment, options in settings.items()}
-    return pd.DataFrame(shown, index=list(names))
+    rows = [_settings(experiment) for experiment in experiments]
+    return pd.DataFrame(rows, index=[experiment.name for experiment in experiments]).T.fillna("")
 
 
-def _settings(experiment: config.Experiment) -> dict[str, Any]:
+def _settings(experiment: config.Experiment) -> dict[str, str]:
     trained = {} if isinstance(experiment.model, config.UNTRAINED) else asdict(experiment.training)
-    return {"model": type(experiment.model).__name__} | asdict(experiment.model) | trained | asdict(experiment.data)
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    settings = asdict(experiment.model) | trained | asdict(experiment.data)
+    shown = {name: ", ".join(value) if isinstance(value, tuple) else str(value) for name, value in settings.items()}
+    return {"model": type(experiment.model).__name__} | shown

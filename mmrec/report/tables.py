@@ -1,7 +1,6 @@
 """Tables of reports/<dataset>/tables/, from per-user ranks. Rounded where shown, never where stored."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,13 @@ import pandas as pd
 
 from mmrec.data.sequences import Sequences
 from mmrec.evaluation import PROTOCOLS, gains, measures
-from mmrec.statistics import Comparison, compare, holm, mean_interval, resampled_means
+from mmrec.statistics import compare_all, holm, intervals
 
 RESULT_COLUMNS = ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
-COMPARISON_COLUMNS = ["group", "experiment", "baseline", "protocol", "metric", "k"] + [
-    "difference",
-    "ci_low",
-    "ci_high",
-    "effect",
-    "p_value",
-    "p_holm",
-    "users",
-    "seeds",
-]
+MEASURE = ["protocol", "metric", "k"]
+INTERVAL = ["difference", "ci_low", "ci_high"]
+COMPARISON_COLUMNS = ["group", "experiment", "baseline", *MEASURE, *INTERVAL]
+COMPARISON_COLUMNS += ["effect", "p_value", "p_holm", "users", "seeds"]
 
 
 def save(table: pd.DataFrame, path: Path) -> None:
@@ -82,28 +75,18 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
             raise ValueError(f"no ranks of {', '.join(sorted(unknown))}; there are those of {list(asked.index)}")
         if asked[name] != asked[control]:
             raise ValueError(f"{name!r} and its control {control!r} were not asked about the same users")
-    matrices = rank_matrices(ranks)
+    measured = [(protocol, *measure) for protocol in PROTOCOLS for measure in measures(ks)]
     gained = {
         (name, protocol, metric, k): gains(matrix[protocol], metric, k)
-        for name, matrix in matrices.items()
-        for protocol in PROTOCOLS
-        for metric, k in measures(ks)
+        for name, matrix in rank_matrices(ranks).items()
+        for protocol, metric, k in measured
     }
-    ends = np.cumsum([len(of_seeds) for of_seeds in gained.values()])
-    means = resampled_means(np.vstack(list(gained.values())))
-    drawn = dict(zip(gained, np.split(means, ends[:-1], axis=1), strict=True))
-    rows = []
-    for name, control in controls.items():
-        for protocol in PROTOCOLS:
-            for metric, k in measures(ks):
-                ours, theirs = (name, protocol, metric, k), (control, protocol, metric, k)
-                found = compare(gained[ours], gained[theirs], drawn[ours], drawn[theirs])
-                rows.append((name, control, protocol, metric, k, *astuple(found)))
-    names = ["experiment", "baseline", "protocol", "metric", "k", *(field.name for field in fields(Comparison))]
-    table = pd.DataFrame(rows, columns=names).astype({"k": "Int64"})
+    asked_for = [(name, control, *measure) for name, control in controls.items() for measure in measured]
+    table = pd.DataFrame(asked_for, columns=["experiment", "baseline", *MEASURE]).astype({"k": "Int64"})
+    pairs = [((name, *measure), (control, *measure)) for name, control, *measure in asked_for]
+    table = table.join(compare_all(gained, pairs))
     table["group"] = table["experiment"].map(ranks.groupby("experiment")["group"].first())
-    family = table.groupby(["group", "protocol", "metric", "k"], sort=False, dropna=False)["p_value"]
-    table["p_holm"] = family.transform(lambda p_values: holm(p_values.to_numpy()))
+    table["p_holm"] = table.groupby(["group", *MEASURE], sort=False, dropna=False)["p_value"].transform(holm)
     return table[COMPARISON_COLUMNS]
 
 
@@ -116,23 +99,20 @@ def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series
     Returns:
         slice, label, users, experiment, ndcg_10, baseline, difference, ci_low, ci_high, p_value.
     """
-    rows = []
-    asked = ranks[ranks["split"] == "test"]
+    tables = []
+    asked, primary = ranks[ranks["split"] == "test"], "protocol == 'full_unseen' and metric == 'ndcg'"
     for name, labels in slices.items():
         for label in labels.cat.categories:
             part = asked[asked["user"].isin(labels.index[labels == label])]
             if part.empty:
                 continue
-            means = results_table(part, (10,)).query("protocol == 'full_unseen' and metric == 'ndcg'")
+            means = results_table(part, (10,)).query(primary)
             means = means.groupby("experiment", sort=False)["value"].mean()
-            compared = comparisons_table(part, baseline, (10,)).query("protocol == 'full_unseen' and metric == 'ndcg'")
-            for row in compared.itertuples():
-                rows.append(
-                    (name, label, row.users, row.experiment, means[row.experiment], means[baseline], row.difference)
-                    + (row.ci_low, row.ci_high, row.p_value)
-                )
-    columns = ["slice", "label", "users", "experiment", "ndcg_10", "baseline", "difference"]
-    return pd.DataFrame(rows, columns=[*columns, "ci_low", "ci_high", "p_value"])
+            table = comparisons_table(part, baseline, (10,)).query(primary)
+            own = table["experiment"].map(means)
+            tables.append(table.assign(slice=name, label=label, ndcg_10=own, baseline=means[baseline]))
+    columns = ["slice", "label", "users", "experiment", "ndcg_10", "baseline", *INTERVAL, "p_value"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def user_slices(sequences: Sequences, parts: int = 3) -> dict[str, pd.Series]:
@@ -167,12 +147,12 @@ def summary(
     results: pd.DataFrame, split: str, protocol: str, columns: Iterable[tuple[str, int | None]]
 ) -> pd.DataFrame:
     """Experiments by measures: `mean ± half width of the 95 % interval over seeds`, to four digits."""
-    shown: dict[str, dict[str, str]] = {}
+    shown = {}
     for metric, k in columns:
-        for row in by_experiment(results, split, protocol, metric, k).itertuples():
-            text = f"{row.mean:.4f}" if np.isnan(row.high) else f"{row.mean:.4f} ± {row.high - row.mean:.4f}"
-            shown.setdefault(row.experiment, {})[metric if k is None else f"{metric}@{k}"] = text
-    return pd.DataFrame.from_dict(shown, orient="index")
+        table = by_experiment(results, split, protocol, metric, k).set_index("experiment")
+        half = (table["high"] - table["mean"]).map(lambda half: "" if np.isnan(half) else f" ± {half:.4f}")
+        shown[metric if k is None else f"{metric}@{k}"] = table["mean"].map("{:.4f}".format) + half
+    return pd.concat(shown, axis=1).rename_axis(None)
 
 
 def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
@@ -197,11 +177,8 @@ def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str,
     """group, experiment, mean, low, high (95 % interval over seeds) and `values`, one a seed."""
     part = results[(results["split"] == split) & (results["protocol"] == protocol) & (results["metric"] == metric)]
     part = part[part["k"].isna() if k is None else part["k"].eq(k)]
-    rows = []
-    for (group, experiment), values in part.groupby(["group", "experiment"], sort=False)["value"]:
-        mean, low, high = mean_interval(values.to_numpy())
-        rows.append((group, experiment, mean, low, high, values.tolist()))
-    return pd.DataFrame(rows, columns=["group", "experiment", "mean", "low", "high", "values"])
+    table = part.groupby(["group", "experiment"], sort=False)["value"].agg(list).reset_index(name="values")
+    return table.join(intervals(table["values"]))
 
 
 def gradient_agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
@@ -214,8 +191,8 @@ def gradient_agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
     Returns:
         seed, tasks (`<a>, <b>`), cosine (mean), conflicting (share of the steps with a cosine below 0).
     """
-    pairs = [name.removeprefix("cos_") for name in curves if name.startswith("cos_")]
-    means = curves.groupby("seed")[[f"{kind}_{pair}" for pair in pairs for kind in ("cos", "conflict")]].mean()
+    means = curves.groupby("seed").mean(numeric_only=True)
+    pairs = [name.removeprefix("cos_") for name in means if name.startswith("cos_")]
     rows = [
         (seed, pair.replace("_", ", "), row[f"cos_{pair}"], row[f"conflict_{pair}"])
         for seed, row in means.iterrows()
@@ -235,16 +212,13 @@ def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFr
         The rows with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed), `ratio` (ours / published)
         and `seeds`; nan where the experiment has no results.
     """
-    keys = ["experiment", "protocol", "metric", "k"]
-    rows = []
-    for key, part in results[results["split"] == "test"].groupby(keys, sort=False):
-        mean, low, high = mean_interval(part["value"].to_numpy())
-        rows.append((*key, mean, low, high, len(part)))
-    ours = pd.DataFrame(rows, columns=[*keys, "ours", "ci_low", "ci_high", "seeds"])
-    table = published.merge(ours, on=keys, how="left")
+    keys = ["experiment", *MEASURE]
+    values = results[results["split"] == "test"].groupby(keys)["value"].agg(list).reset_index()
+    ours = values[keys].join(intervals(values["value"]).set_axis(["ours", "ci_low", "ci_high"], axis=1))
+    table = published.merge(ours.assign(seeds=values["value"].str.len()), on=keys, how="left")
     table["ratio"] = table["ours"] / table["published"]
-    first = ["model", "protocol", "metric", "k", "published", "source", "ours", "ci_low", "ci_high", "ratio", "seeds"]
-    return table[[*first, "experiment"]]
+    columns = ["model", *MEASURE, "published", "source", "ours", "ci_low", "ci_high", "ratio", "seeds", "experiment"]
+    return table[columns]
 
 
 def verdict(row: Any) -> str:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -172,6 +173,14 @@ def test_a_gap_of_nothing_but_ties_is_not_significant():
     ours, theirs = np.zeros((1, 40)), np.zeros((1, 40))
     ours[0, 0] = 1  # one user of forty: most resamples with that user see a gap, a third see none
     assert compare(ours, theirs, resamples=2000).p_value > 0.5
+
+
+def test_all_pairs_are_compared_with_the_same_drawn_users():
+    gains = {"a": drawn(0, 3, 40), "b": drawn(1, 2, 40), "c": drawn(2, 1, 40)}
+    table = statistics.compare_all(gains, [("c", "a"), ("b", "c")])
+    for row, (ours, theirs) in zip(table.to_numpy(), (("c", "a"), ("b", "c")), strict=True):
+        assert row == pytest.approx(np.array(astuple(compare(gains[ours], gains[theirs], statistics.RESAMPLES))))
+    assert list(statistics.compare_all(gains, [])) == list(table)
 
 
 # --- many comparisons --------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Figures of the notebooks. Each function draws one figure and returns it; `show` keeps it beside the notebook."""
 
 # ruff: noqa: F401
-from mmrec.report.figures.claims import verdicts
 from mmrec.report.figures.data import consecutive_similarity, picture_grid, presence, shape_of_data
 from mmrec.report.figures.probes import (
     attended,
@@ -12,5 +11,5 @@ from mmrec.report.figures.probes import (
     slices,
     stream_shares,
 )
-from mmrec.report.figures.results import forest, learning_curves, ratios, results_bars, trials
+from mmrec.report.figures.results import forest, learning_curves, ratios, results_bars, trials, verdicts
 from mmrec.report.figures.style import quantised, show

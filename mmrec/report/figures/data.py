@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from mmrec.report.figures.style import ACCENT, MUTED, PALETTE
+from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, rows_downwards
 
 THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
 
@@ -27,7 +27,7 @@ def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
         ylabel="users" if wide == 1 else f"users ({wide} lengths a bar)",
         title="Sequence length",
     )
-    left.legend(frameon=False)
+    left.legend()
     right.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=PALETTE[1])
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_formatter("{x:g}")
@@ -82,20 +82,9 @@ def consecutive_similarity(table: pd.DataFrame) -> Figure:
         table: modality, consecutive, chance, chance_low, chance_high.
     """
     figure, axes = plt.subplots(figsize=(8, 1.5 + 0.45 * len(table)))
-    place = np.arange(len(table))
-    spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
-    axes.errorbar(
-        table["chance"],
-        place,
-        xerr=spread,
-        fmt="o",
-        color=MUTED,
-        capsize=3,
-        label="paired at random (dot: mean, whisker: 95 % of pairings)",
-    )
-    axes.plot(table["consecutive"], place, "o", color=ACCENT, markersize=4, zorder=3, label="consecutive choices")
-    axes.set_yticks(place, table["modality"])
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    labels = ("paired at random (dot: mean, whisker: 95 % of pairings)", "consecutive choices")
+    beside_chance(axes, table, "consecutive", labels, markersize=4)
+    rows_downwards(axes, table["modality"])
     axes.set(xlabel="mean cosine of standardised features", title="Do consecutive choices resemble each other?")
-    figure.legend(frameon=False, loc="outside upper right", ncols=2)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure

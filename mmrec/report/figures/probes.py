@@ -11,8 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE
-from mmrec.statistics import mean_interval
+from mmrec.report.figures.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    bars_of_seeds,
+    beside_chance,
+    differences,
+    rows_downwards,
+    whiskers,
+)
+from mmrec.statistics import intervals
 
 SLICES = {  # of `tables.user_slices`, with units
     "popularity of the answer": "times the next item was chosen in training",
@@ -30,12 +39,8 @@ def stream_shares(table: pd.DataFrame) -> Figure:
     size = (8, 1.2 + 0.4 * len(streams))
     figure, grid = plt.subplots(1, len(layers), figsize=size, sharex=True, sharey=True, squeeze=False)
     for axes, (layer, part) in zip(grid[0], table.groupby("layer"), strict=True):
-        for place, stream in enumerate(streams):
-            values = part["share"][part["stream"] == stream].to_numpy()
-            mean, low, high = mean_interval(values)
-            error = np.nan_to_num([[mean - low], [high - mean]])
-            axes.barh(place, mean, xerr=error, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
-            axes.plot(values, np.full(len(values), place), "o", color=PALETTE[1], markersize=4)
+        values = part.groupby("stream")["share"].agg(list)[streams]
+        bars_of_seeds(axes, intervals(values).assign(values=[*values]), np.arange(len(streams)), markersize=4)
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(range(len(streams)), streams)
         axes.set(xlabel="share of the variance of MAF's fused scores", title=f"Layer {layer}")
@@ -85,20 +90,14 @@ def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
     """
     size = (8, 1.9 + 0.45 * len(table))
     figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
-    place = np.arange(len(table))
-    spread = np.vstack([table["chance"] - table["chance_low"], table["chance_high"] - table["chance"]])
     by_chance = "under another user's attention (dot: mean, whisker: 95 % of permutations)"
-    left.errorbar(table["chance"], place, xerr=spread, fmt="o", color=MUTED, capsize=3, label=by_chance)
-    left.plot(table["observed"], place, "o", color=ACCENT, zorder=3, label="under the user's own attention")
-    left.set_yticks(place, table["modality"] + " (" + table["users"].astype(str) + " users)")
-    left.set_ylim(len(table) - 0.5, -0.5)
+    beside_chance(left, table, "observed", (by_chance, "under the user's own attention"))
+    place = rows_downwards(left, table["modality"] + " (" + table["users"].astype(str) + " users)")
     left.set_xlabel("mean resemblance of attended items to the\nlast one (image, text: cosine; category: share)")
-    interval = np.vstack([compared["difference"] - compared["ci_low"], compared["ci_high"] - compared["difference"]])
-    right.errorbar(compared["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
-    right.axvline(0, color=MUTED, linewidth=1)
+    differences(right, compared, place)
     right.locator_params(axis="x", nbins=4)
     right.set_xlabel("the same, maf - sasrec (whisker:\n95 % interval, not corrected)")
-    figure.legend(frameon=False, loc="outside upper right", ncols=2, fontsize=9)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=9)
     return figure
 
 
@@ -119,7 +118,7 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
         step = 0.012 * part["level"].max()  # apart, so that whiskers can be told apart
         for number, modality in enumerate(modalities):
             of = part[part["modality"] == modality]
-            error = np.vstack([of["ci_high"] - of["loss"], of["loss"] - of["ci_low"]])
+            error = whiskers(of, "loss")[::-1]  # the greatest loss is the lowest point
             place = of["level"] + step * (number - (len(modalities) - 1) / 2)
             color = PALETTE[(number + 1) % len(PALETTE)]
             name = "all at once" if modality == "all" else modality
@@ -128,7 +127,7 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
         axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
         axes.set(xlabel=label)
     grid[0].set(ylabel="NDCG@10 of maf on test (does not start at 0;\nwhisker: 95 % interval of the drop)")
-    figure.legend(*grid[1].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=6, fontsize=9)
+    figure.legend(*grid[1].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=9)
     return figure
 
 
@@ -142,15 +141,9 @@ def slices(table: pd.DataFrame) -> Figure:
     height = 1.3 + 0.4 * max(len(part) for _, part in parts)
     figure, grid = plt.subplots(1, len(parts), figsize=(8, height), sharex=True, squeeze=False)
     for axes, (name, part) in zip(grid[0], parts, strict=True):
-        place = np.arange(len(part))
-        errors = np.vstack([part["difference"] - part["ci_low"], part["ci_high"] - part["difference"]])
-        axes.errorbar(part["difference"], place, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=3)
-        axes.axvline(0, color=MUTED, linewidth=1)
         blank = np.where((part["ndcg_10"] == 0) & (part["baseline"] == 0), ",\nno answer found by either)", ")")
-        axes.set_yticks(
-            place, part["label"].astype(str) + " (" + part["users"].astype(str) + " users" + blank, fontsize=9
-        )
-        axes.set_ylim(len(part) - 0.5, -0.5)
+        labels = part["label"].astype(str) + " (" + part["users"].astype(str) + " users" + blank
+        differences(axes, part, rows_downwards(axes, labels, fontsize=9))
         axes.locator_params(axis="x", nbins=3)  # -0.0050 is wide
         axes.set_title(SLICES.get(name, name), fontsize=10)
         axes.set_xlabel("NDCG@10 on test, maf - sasrec\n(95 % interval, not corrected)", fontsize=9)
@@ -174,7 +167,7 @@ def gradient_agreement(curves: pd.DataFrame) -> Figure:
     left.axhline(0, color=MUTED, linewidth=1)
     left.set(xlabel="epoch", ylabel="cosine (mean over steps)", title="Gradients of a task and of the next item")
     right.set(xlabel="epoch", ylabel="steps (%)", ylim=(-3, 103), title="Steps in conflict (cosine < 0)")
-    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=3, fontsize=9)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
     return figure
 
 
@@ -188,13 +181,12 @@ def modality_dropout(table: pd.DataFrame, baseline: float) -> Figure:
     figure, grid = plt.subplots(1, len(modalities), figsize=(8, 3.6), sharey=True, squeeze=False)
     for axes, modality in zip(grid[0], modalities, strict=True):
         of = table[table["modality"] == modality]
-        error = np.vstack([of["difference"] - of["ci_low"], of["ci_high"] - of["difference"]])
         place = 100 * of["level"]
         axes.plot(place, of["without"], "o-", color=PALETTE[1], markersize=4, label="maf, trained without it")
         dropped = {"color": PALETTE[2], "markersize": 4, "label": "maf, trained with modality dropout"}
-        axes.errorbar(place, of["ndcg_10"], yerr=error, fmt="o-", capsize=2, **dropped)
+        axes.errorbar(place, of["ndcg_10"], yerr=whiskers(of), fmt="o-", capsize=2, **dropped)
         axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
         axes.set(xlabel="items without it (%)", title="all at once" if modality == "all" else modality)
     grid[0, 0].set(ylabel="NDCG@10 on test (whisker: 95 %\ninterval of red - blue)")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure

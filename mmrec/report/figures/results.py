@@ -1,4 +1,4 @@
-"""Figures of notebooks 2b to 4, 6 and 7: learning curves, searches, results, comparisons."""
+"""Figures of notebooks 2b to 4 and 6 to 8: learning curves, searches, results, comparisons, verdicts."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE
+from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, bars_of_seeds, whiskers
+
+VERDICTS = {"supported": (PALETTE[3], "s"), "inconclusive": (PALETTE[0], "o"), "not supported": (PALETTE[2], "X")}
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -28,7 +30,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
             right.plot(best["epoch"], best["valid_ndcg_10"], "o", color=color, markersize=4)
     left.set(xlabel="epoch", ylabel="loss of the next item (nats)", title="Training (a line: a seed)")
     right.set(xlabel="epoch", ylabel="NDCG@10 on validation", title="Validation (dot: best epoch)")
-    left.legend(frameon=False)
+    left.legend()
     return figure
 
 
@@ -57,7 +59,7 @@ def trials(table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xlabel="NDCG@10 on validation, best epoch of a trial", title="Trials")
-    axes.legend(frameon=False)
+    axes.legend()
     return figure
 
 
@@ -102,10 +104,7 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
     table = table.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=_tall(table["group"]))
     place = _grouped(axes, table["group"], table["experiment"])
-    errors = np.nan_to_num(np.vstack([table["mean"] - table["low"], table["high"] - table["mean"]]))
-    axes.barh(place, table["mean"], xerr=errors, color=PALETTE[1], alpha=0.35, capsize=3, ecolor=INK)
-    for y, values in zip(place, table["values"], strict=True):
-        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], markersize=3, alpha=0.6)
+    bars_of_seeds(axes, table, place, markersize=3, alpha=0.6)
     _ruled(axes)
     axes.set(xlabel=f"{measure}\n(bar: mean, dot: a seed, whisker: 95 % interval of the mean over seeds)")
     return figure
@@ -122,11 +121,11 @@ def ratios(table: pd.DataFrame) -> Figure:
     measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
     source = table["source"].str.split(":").str[0]
     place = _grouped(axes, table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
-    ratio, low, high = (table[name] / table["published"] for name in ("ours", "ci_low", "ci_high"))
-    errors = np.nan_to_num(np.vstack([ratio - low, high - ratio]))
+    ratio = table[["ours", "ci_low", "ci_high"]].div(table["published"], axis=0)
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
     axes.axvline(1, color=MUTED, linewidth=1)
-    axes.errorbar(ratio, place, xerr=errors, fmt="o", color=ACCENT, ecolor=INK, capsize=2, markersize=4)
+    dot = {"fmt": "o", "color": ACCENT, "ecolor": INK, "capsize": 2, "markersize": 4}
+    axes.errorbar(ratio["ours"], place, xerr=whiskers(ratio, "ours"), **dot)
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xscale("log")
     axes.set(xlabel="ours / published, log scale\n(whisker: 95 % interval over our seeds;\nband: 0.95 to 1.05)")
@@ -147,19 +146,47 @@ def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
     table = comparisons.reset_index(drop=True)
     figure, axes = plt.subplots(figsize=_tall(table["group"]))
     place = _grouped(axes, table["group"], table["experiment"] + " - " + table["baseline"])
-    errors = np.vstack([table["difference"] - table["ci_low"], table["ci_high"] - table["difference"]])
     family = "within a group" if table["group"].nunique() > 1 else "over all rows"
     for chosen, color, label in (
         (table["p_holm"] < 0.05, ACCENT, f"p (Holm, {family}) < 0.05"),
         (table["p_holm"] >= 0.05, MUTED, f"p (Holm, {family}) at least 0.05"),
     ):
-        x, xerr = table["difference"][chosen], errors[:, chosen]
-        axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, capsize=3, label=label)
+        x, xerr = table["difference"][chosen], whiskers(table[chosen])
+        axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, label=label)
     axes.axvline(0, color=MUTED, linewidth=1)
     _ruled(axes)
     axes.set(
         xlabel=f"difference of {measure}; right of 0: the first named is better\n"
         "(whisker: 95 % interval, users and seeds, not corrected)"
     )
-    figure.legend(frameon=False, loc="outside upper right", ncols=2)  # of the axes it would be cut beside long names
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
+
+
+def verdicts(judged: pd.DataFrame, panels: int = 2) -> Figure:
+    """A row a claim, in its order over the panels; a column a data set; a mark for evidence.
+
+    Args:
+        judged: id, dataset, verdict, as in claims.csv.
+    """
+    wide = judged.pivot(index="id", columns="dataset", values="verdict")
+    wide = wide.loc[judged["id"].unique(), judged["dataset"].unique()]
+    rows, width = -(-len(wide) // panels), wide.shape[1]
+    figure, grid = plt.subplots(1, panels, figsize=(8, 1.6 + 0.22 * rows), squeeze=False)
+    generated = sum(name.startswith("demo") for name in wide.columns)
+    for panel, axes in enumerate(grid[0]):
+        part = wide.iloc[panel * rows : (panel + 1) * rows]
+        for name, (colour, marker) in VERDICTS.items():
+            row, column = np.nonzero(part.to_numpy() == name)
+            axes.scatter(column, row, s=45, marker=marker, color=colour, label=name)
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(rows - 0.4, -0.6))
+        axes.set_xticks(range(width), wide.columns, fontsize=7, rotation=90)
+        axes.set_yticks(range(len(part)), part.index.str.replace("_", " "), fontsize=7)
+        axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        axes.set_axisbelow(True)
+        axes.grid(axis="y", color=MUTED, alpha=0.25)
+        axes.axvline(generated - 0.5, color=INK, linewidth=1)
+    grid[0, 0].set_xlabel("blank: no evidence; left of the line: generated data", fontsize=8, loc="left")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
     return figure

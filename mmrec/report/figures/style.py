@@ -1,9 +1,12 @@
-"""Style of all figures; PNG files with a small palette."""
+"""Style and shared parts of all figures; PNG files with a small palette."""
 
 import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,7 +27,44 @@ plt.rcParams |= {
     "axes.titlelocation": "left",
     "axes.prop_cycle": plt.cycler(color=PALETTE[1:]),
     "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "errorbar.capsize": 3,
 }
+
+
+def whiskers(table: pd.DataFrame, value: str = "difference", low: str = "ci_low", high: str = "ci_high") -> np.ndarray:
+    """Lengths of error bars (2, rows), below and above the value; 0 where the interval is nan."""
+    return np.nan_to_num(np.vstack([table[value] - table[low], table[high] - table[value]]))
+
+
+def rows_downwards(axes: Axes, labels: pd.Series, **text: float) -> np.ndarray:
+    """Label the rows of a chart from the top; returns their positions."""
+    place = np.arange(len(labels))
+    axes.set_yticks(place, labels, **text)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    return place
+
+
+def differences(axes: Axes, table: pd.DataFrame, place: np.ndarray) -> None:
+    """Differences with their intervals (difference, ci_low, ci_high), and a line at 0."""
+    interval = whiskers(table)
+    axes.errorbar(table["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK)
+    axes.axvline(0, color=MUTED, linewidth=1)
+
+
+def beside_chance(axes: Axes, table: pd.DataFrame, value: str, labels: tuple[str, str], **dot: float) -> None:
+    """Values of a row each, with chance and its interval (chance, chance_low, chance_high); labels of chance, value."""
+    place, spread = np.arange(len(table)), whiskers(table, "chance", "chance_low", "chance_high")
+    axes.errorbar(table["chance"], place, xerr=spread, fmt="o", color=MUTED, label=labels[0])
+    axes.plot(table[value], place, "o", color=ACCENT, zorder=3, label=labels[1], **dot)
+
+
+def bars_of_seeds(axes: Axes, table: pd.DataFrame, place: np.ndarray, **dot: float) -> None:
+    """A bar a row with its interval (mean, low, high), and a dot for each of `values`."""
+    error = whiskers(table, "mean", "low", "high")
+    axes.barh(place, table["mean"], xerr=error, color=PALETTE[1], alpha=0.35, ecolor=INK)
+    for y, values in zip(place, table["values"], strict=True):
+        axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], **dot)
 
 
 def quantised(png: bytes) -> bytes:

@@ -11,7 +11,8 @@ KS = (1, 10)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(tables, "resampled_means", lambda gained: statistics.resampled_means(gained, resamples=200))
+    draw = statistics.resampled_means
+    monkeypatch.setattr(statistics, "resampled_means", lambda gained: draw(gained, resamples=200))
 
 
 def ranks_of(experiment, seed, split, by_protocol, group="main"):
