@@ -104,10 +104,8 @@ class Config:
         for experiment in own:
             where = f"with datasets.{dataset}, experiments.{group}.{experiment.name}"
             if experiment.control is not None and experiment.control not in set(there) - {experiment.name}:
-                raise ConfigError(
-                    f"{where}.control: {experiment.control!r} is no other experiment of group main or {group}; "
-                    f"one of {there}"
-                )
+                wrong = f"{experiment.control!r} is no other experiment of group main or {group}"
+                raise ConfigError(f"{where}.control: {wrong}; one of {there}")
             same = [one.name for one in main if one.determines == experiment.determines]
             if same and group != "main":
                 raise ConfigError(

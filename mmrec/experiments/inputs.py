@@ -44,11 +44,7 @@ def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -
             )
         matrix = loaded.matrix if modality == "category" else store.standardise(loaded)
         features[modality] = (matrix.to(device), loaded.mask.to(device))
-    return Data(
-        sequences=sequences,
-        features=features,
-        digests={name: sha256(path) for name, path in files.items()},
-    )
+    return Data(sequences=sequences, features=features, digests={name: sha256(path) for name, path in files.items()})
 
 
 def shown_to(experiment: config.Experiment, data: Data, seed: int, split: str = "valid") -> Data:

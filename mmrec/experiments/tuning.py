@@ -67,12 +67,10 @@ def _search(
     data = engine.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     budget = settings.tuning
     # An experiment keeps its own training, such as its loss; the rest of a trial's budget is the same for all.
-    own = _entry(settings, experiment).training
-    usual = replace(experiment.training, **budget.training | own)
-    training_of = replace(usual, **budget.slow.get(experiment.name, {}))
-    experiment = replace(experiment, training=training_of)
+    usual = replace(experiment.training, **budget.training | _entry(settings, experiment).training)
+    experiment = replace(experiment, training=replace(usual, **budget.slow.get(experiment.name, {})))
     # Longer trials are pruned later.
-    warm_up = round(budget.warm_up * training_of.epochs / usual.epochs)
+    warm_up = round(budget.warm_up * experiment.training.epochs / usual.epochs)
     asked = {"trials": budget.trials, "space": asdict(budget.space), "warm_up": warm_up, "optuna": optuna.__version__}
     folder = store.run_folder(run.run_key(experiment, budget.seed, data, settings) | asked, paths.runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,10 +100,10 @@ def _search(
             study.tell(trial, reached, TrialState.PRUNED if reached is None else TrialState.COMPLETE)
             checkpoint.unlink(missing_ok=True)
     rows = []
-    for number, done in enumerate(study.get_trials(states=tuple(STATES))):
-        curve = done.intermediate_values.values()
-        told = (experiment.name, number, STATES[done.state], len(curve), max(curve))
-        rows.append(dict(zip(COLUMNS, told, strict=True)) | _rounded(done.params))
+    for number, ended in enumerate(study.get_trials(states=tuple(STATES))):
+        curve = ended.intermediate_values.values()
+        told = (experiment.name, number, STATES[ended.state], len(curve), max(curve))
+        rows.append(dict(zip(COLUMNS, told, strict=True)) | _rounded(ended.params))
     return rows
 
 
@@ -117,7 +115,7 @@ def _train(
 
     def lags(curve: list[dict[str, float]]) -> bool:
         nonlocal reported
-        for row in curve[reported:]:
+        for row in curve[reported:]:  # several at once from a checkpoint
             trial.report(row["valid_ndcg_10"], int(row["epoch"]))
         reported = len(curve)
         return bool(trial.should_prune())
@@ -178,11 +176,8 @@ def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Exp
         values |= {name: weight for name, value in model.items() if name.endswith("_weight") and value > 0}
     widths = {"stream_dim": values["dim"], "hidden": 2 * values["dim"]}
     values |= {name: width for name, width in widths.items() if hasattr(experiment.model, name)}
-    return replace(
-        experiment,
-        model=replace(experiment.model, **values),
-        training=replace(experiment.training, learning_rate=rate),
-    )
+    budget = replace(experiment.training, learning_rate=rate)
+    return replace(experiment, model=replace(experiment.model, **values), training=budget)
 
 
 def finalists(
