@@ -3,6 +3,7 @@
 B batch, T tokens, D feature.
 """
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,20 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
 def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
     """The folder of the files, and the name of their origin."""
     if spec.name is not None:
-        return _from_hub(spec.name, spec.revision), f"{spec.name} {spec.revision}"
+        origin, wanted = f"{spec.name} {spec.revision}", {"revision": spec.revision, "allow_patterns": FILES}
+        try:
+            with contextlib.suppress(FileNotFoundError):  # a revision never changes: a fetched one needs no network
+                folder = Path(snapshot_download(spec.name, **wanted, local_files_only=True))
+                if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
+                    return folder, origin
+            return Path(snapshot_download(spec.name, **wanted)), origin
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise FeatureError(
+                f"text encoder {spec.name}: {WEIGHTS} cannot be fetched from huggingface.co at revision "
+                f"{spec.revision} ({reason}): fetch the files elsewhere and name their folder in params.yaml under "
+                f"encoders.<name>.path (in place of name and revision)"
+            ) from error
     if spec.package is not None:
         package = importlib.util.find_spec(spec.package)  # does not import it
         folder = Path(package.submodule_search_locations[0], "model") if package else None
@@ -118,21 +132,3 @@ def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
             f"text encoder {origin}: no {WEIGHTS}: {remedy}, or name a folder in params.yaml under encoders.<name>.path"
         )
     return folder, origin
-
-
-def _from_hub(name: str, revision: str) -> Path:
-    try:
-        try:  # a revision never changes: a fetched one needs no network
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
-            if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
-                return folder
-        except FileNotFoundError:
-            pass
-        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise FeatureError(
-            f"text encoder {name}: {WEIGHTS} cannot be fetched from huggingface.co at revision {revision} ({reason}): "
-            f"fetch the files elsewhere and name their folder in params.yaml under encoders.<name>.path "
-            f"(in place of name and revision)"
-        ) from error

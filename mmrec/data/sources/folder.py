@@ -20,11 +20,7 @@ def read(folder: Path) -> Tables:
     items = read_csv(folder / "items.csv", ["item_id"], ["title", "text", "categories", "image"])
     if items.frame["image"].str.strip().any() and not (folder / "images").is_dir():
         raise SourceError(f"images is missing: items.csv names pictures; place their folder in {folder}")
-    categories = [_split(text) for text in items.frame["categories"]]
+    lists = (dict.fromkeys(map(str.strip, text.split("|"))) for text in items.frame["categories"])
+    categories = [list(filter(None, names)) for names in lists]
     items = replace(items, frame=items.frame.assign(categories=categories))
     return clean(interactions, items, folder / "images")
-
-
-def _split(text: str) -> list[str]:
-    names = (name.strip() for name in text.split("|"))
-    return [name for name in dict.fromkeys(names) if name]

@@ -72,12 +72,13 @@ def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
     products = most_bought.drop(most_bought.frame["item_id"].duplicated(), "another colour of the same product")
     frame = products.frame.sort_values("line")
     image = frame["item_id"].map(picture)
+    spaces = [[name and f"{space}: {name}" for name in _said(frame[key])] for space, key in CATEGORIES.items()]
     return replace(
         products,
         frame=frame.assign(
             title=frame["prod_name"],
             text=_text(frame),
-            categories=_categories(frame),
+            categories=[list(filter(None, names)) for names in zip(*spaces, strict=True)],
             image=image.str[:3] + "/" + image + ".jpg",
         ),
     )
@@ -105,8 +106,3 @@ def _join(columns: list[pd.Series], between: str) -> pd.Series:
     for column in columns[1:]:
         joined = joined + np.where((joined != "") & (column != ""), between, "") + column
     return joined
-
-
-def _categories(frame: pd.DataFrame) -> list[list[str]]:
-    columns = [[f"{space}: {name}" if name else "" for name in _said(frame[key])] for space, key in CATEGORIES.items()]
-    return [[name for name in names if name] for names in zip(*columns, strict=True)]

@@ -13,7 +13,6 @@ The text of an item is `title. brand. description` in all releases, with all pie
 used the first piece alone.)
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -48,10 +47,14 @@ def read(folder: Path, release: int, category: str) -> Tables:
     bought = reviews.read(of_reviews)
     reviewed = bought.frame["item_id"].unique().tolist()
     described, wrong = metadata.read(of_products, release, category, set(reviewed))
-    items, lost = _with_pictures(_with_undescribed(described, reviewed), folder / "pictures.csv")
+    ids = pd.Index(reviewed).difference(described.frame["item_id"], sort=False)
+    others = pd.DataFrame({"item_id": ids, "title": "", "text": "", "line": 0, "categories": [[] for _ in ids]})
+    frames = [described.frame, others.astype(described.frame.dtypes)]
+    items = replace(described, frame=pd.concat(frames, ignore_index=True))
+    items, lost = _with_pictures(items, folder / "pictures.csv")
     tables = clean(bought, items, folder / "images")
     quality, examples = tables.quality, tables.quality["examples"]
-    quality["metadata"] = {"empty": len(items.frame) - len(described.frame)}
+    quality["metadata"] = {"empty": len(others)}
     quality["fields"] = {problem: len(lines) for problem, lines in wrong.items()}
     examples["fields"] = {problem: described.locate(lines[:EXAMPLES]) for problem, lines in wrong.items()}
     for reason, ids in lost.items():
@@ -101,13 +104,6 @@ def assemble(source: AmazonSource, downloads: Path, folder: Path) -> None:
         names += ["pictures.csv", *(f"images/{name}" for name in pictures["image"].unique() if name)]
     for name in names:
         link(downloads / name, folder / name)
-
-
-def _with_undescribed(described: Rows, reviewed: Sequence[str]) -> Rows:
-    ids = pd.Index(reviewed).difference(described.frame["item_id"], sort=False)
-    others = pd.DataFrame({"item_id": ids, "title": "", "text": "", "line": 0, "categories": [[] for _ in ids]})
-    frames = [described.frame, others.astype(described.frame.dtypes)]
-    return replace(described, frame=pd.concat(frames, ignore_index=True))
 
 
 def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]:

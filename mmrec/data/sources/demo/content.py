@@ -138,7 +138,10 @@ def describe(styles: np.ndarray, jitter: np.ndarray, random: np.random.Generator
         pastime, things = PASTIMES[kind]
         material, ways = MATERIALS[stuff]
         occasion, at_occasion = OCCASIONS[event]
-        weight, trait, users, price = (_along(scale, value) for scale, value in zip(SCALES, row.tolist(), strict=True))
+        weight, trait, users, price = (
+            scale[min(int((value + 1) / 2 * len(scale)), len(scale) - 1)]
+            for scale, value in zip(SCALES, row.tolist(), strict=True)
+        )
         thing, made = things[stuff], one_of(ways)
         title = f"{material} {thing} for {occasion}".capitalize()
         text = " ".join([one_of(FIRST), one_of(SECOND), one_of(THIRD)]).format(
@@ -147,7 +150,3 @@ def describe(styles: np.ndarray, jitter: np.ndarray, random: np.random.Generator
         )  # fmt: skip
         described.append((title, text))
     return described
-
-
-def _along(scale: tuple[str, ...], value: float) -> str:
-    return scale[min(int((value + 1) / 2 * len(scale)), len(scale) - 1)]
