@@ -63,10 +63,9 @@ def stream_shares(attention: Attention, streams: list[str], sequences: Sequences
     """
     with_fused = 0
     for _, lengths, _, scores in _last_position(attention, sequences, max_length):
-        # Advanced indices stand first: (B, L, H, S, T).
-        real = torch.arange(scores.shape[-1], device=scores.device) < lengths[:, None]  # (B, T)
-        real = real[:, None, None, None]
-        centred = (scores - (scores * real).sum(-1, keepdim=True) / lengths[:, None, None, None, None]) * real
+        lengths = lengths[:, None, None, None, None]  # scores are (B, L, H, S, T): advanced indices stand first
+        real = torch.arange(scores.shape[-1], device=scores.device) < lengths
+        centred = (scores - (scores * real).sum(-1, keepdim=True) / lengths) * real
         with_fused = with_fused + (centred * centred.sum(3, keepdim=True)).double().sum((0, 2, 4))  # (L, S)
     shares = with_fused / with_fused.sum(1, keepdim=True)
     layers = np.repeat(range(1, len(shares) + 1), len(streams))
@@ -167,13 +166,12 @@ def against_chance(attended: Attended) -> pd.DataFrame:
     for modality in attended.modalities:
         observed = np.nanmean(attended.resemblance(modality, weight))
         chance = np.array([np.nanmean(attended.resemblance(modality, weight[shuffled])) for shuffled in shuffles])
-        low, high = np.quantile(chance, [0.025, 0.975])
         p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
         users = int(attended.known[modality].any(1).sum())
-        rows.append((modality, observed, chance.mean(), low, high, p_value, users))
+        rows.append((modality, observed, chance.mean(), *np.quantile(chance, [0.025, 0.975]), p_value, users))
     columns = ["modality", "observed", "chance", "chance_low", "chance_high", "p_value", "users"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(p_holm=holm(table["p_value"].to_numpy()))
+    return table.assign(p_holm=holm(table["p_value"]))
 
 
 def compared(ours: Attended, theirs: Attended) -> pd.DataFrame:

@@ -203,9 +203,8 @@ class Evidence:
     def __post_init__(self) -> None:
         kind = KINDS[self.table]
         if not set(kind.keys) <= (given := set(self.keys)) <= {*kind.keys, *kind.optional}:
-            needed = f"the keys {', '.join(kind.keys)}" if kind.keys else "no keys"
-            optional = f" (optional: {', '.join(kind.optional)})" if kind.optional else ""
-            raise ValueError(f"{self.table} needs {needed}{optional}, got {sorted(given)}")
+            needed, optional = (", ".join(names) or "none" for names in (kind.keys, kind.optional))
+            raise ValueError(f"{self.table} needs the keys {needed} (optional: {optional}), got {sorted(given)}")
 
     @property
     def keys(self) -> dict[str, Any]:

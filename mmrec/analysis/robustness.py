@@ -66,7 +66,7 @@ def disturbed(
         models: data -> one trained model a seed, which reads these data.
         kinds: of `DISTURBANCES`.
     """
-    whole = _gains(models(data), data, max_length)
+    whole = _gains(models, data, max_length)
     found = {}
     for kind in kinds:
         disturb, levels = DISTURBANCES[kind]
@@ -77,13 +77,13 @@ def disturbed(
                     name: disturb(feature, level) if modality in (name, "all") else feature
                     for name, feature in data.features.items()
                 }
-                found[kind, modality, level] = _gains(models(replace(data, features=features)), data, max_length)
+                found[kind, modality, level] = _gains(models, replace(data, features=features), max_length)
     return found
 
 
-def _gains(models: Iterable[Recommender], data: Data, max_length: int) -> np.ndarray:
-    ranks = (evaluate(model.score, data.sequences, "test", max_length)["full_unseen"].to_numpy() for model in models)
-    return np.stack([gains(rank, "ndcg", 10) for rank in ranks])
+def _gains(models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int) -> np.ndarray:
+    ranks = (evaluate(model.score, data.sequences, "test", max_length)["full_unseen"] for model in models(data))
+    return np.stack([gains(rank.to_numpy(), "ndcg", 10) for rank in ranks])
 
 
 def losses_table(found: Gains) -> pd.DataFrame:

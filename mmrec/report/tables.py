@@ -19,7 +19,6 @@ COMPARISON_COLUMNS += ["effect", "p_value", "p_holm", "users", "seeds"]
 
 
 def save(table: pd.DataFrame, path: Path) -> None:
-    """Write a table of the reports."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
 
@@ -30,13 +29,12 @@ def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
     Args:
         ranks: group, experiment, seed, split, user, and a rank for each protocol.
     """
-    rows = []
-    for (group, experiment, seed, split), part in ranks.groupby(["group", "experiment", "seed", "split"], sort=False):
-        for protocol in PROTOCOLS:
-            rank = part[protocol].to_numpy()
-            for metric, k in measures(ks):
-                value = gains(rank, metric, k).mean()
-                rows.append((group, experiment, seed, split, protocol, metric, k, value))
+    rows = [
+        (*key, protocol, metric, k, gains(part[protocol].to_numpy(), metric, k).mean())
+        for key, part in ranks.groupby(["group", "experiment", "seed", "split"], sort=False)
+        for protocol in PROTOCOLS
+        for metric, k in measures(ks)
+    ]
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).astype({"k": "Int64"})
 
 
@@ -106,8 +104,8 @@ def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series
             part = asked[asked["user"].isin(labels.index[labels == label])]
             if part.empty:
                 continue
-            means = results_table(part, (10,)).query(primary)
-            means = means.groupby("experiment", sort=False)["value"].mean()
+            results = results_table(part, (10,)).query(primary)
+            means = results.groupby("experiment", sort=False)["value"].mean()
             table = comparisons_table(part, baseline, (10,)).query(primary)
             own = table["experiment"].map(means)
             tables.append(table.assign(slice=name, label=label, ndcg_10=own, baseline=means[baseline]))
@@ -185,8 +183,7 @@ def gradient_agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
     """gradient_agreement.csv: cosine of the gradients of each pair of tasks, over all steps of a training.
 
     Args:
-        curves: of one experiment with watched gradients: seed, epoch, and for each pair of tasks `cos_<a>_<b>` and
-            `conflict_<a>_<b>`; see `TaskGradients`.
+        curves: of `TaskGradients`, one experiment: seed, epoch, `cos_<a>_<b>` and `conflict_<a>_<b>` of pairs.
 
     Returns:
         seed, tasks (`<a>, <b>`), cosine (mean), conflicting (share of the steps with a cosine below 0).
@@ -205,8 +202,7 @@ def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFr
     """published.csv: each published number with our test result of the same experiment.
 
     Args:
-        published: model, experiment, protocol, metric, k, published, source.
-        results: as returned by `results_table`.
+        published: model, experiment, protocol, metric, k, published, source. results: see `results_table`.
 
     Returns:
         The rows with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed), `ratio` (ours / published)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, rows_downwards
+from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, label_rows
 
 THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
 
@@ -22,11 +22,8 @@ def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
     wide = max(1, int(longest - lengths.min()) // 60)  # else a comb
     left.hist(lengths, bins=np.arange(lengths.min(), longest + 1 + wide, wide) - 0.5, color=PALETTE[1])
     left.axvline(np.median(lengths), color=ACCENT, label=f"median {np.median(lengths):.0f}")
-    left.set(
-        xlabel="interactions of a user (99 % of users)",
-        ylabel="users" if wide == 1 else f"users ({wide} lengths a bar)",
-        title="Sequence length",
-    )
+    counted = "users" if wide == 1 else f"users ({wide} lengths a bar)"
+    left.set(xlabel="interactions of a user (99 % of users)", ylabel=counted, title="Sequence length")
     left.legend()
     right.loglog(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], color=PALETTE[1])
     for axis in (right.xaxis, right.yaxis):
@@ -84,7 +81,7 @@ def consecutive_similarity(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 1.5 + 0.45 * len(table)))
     labels = ("paired at random (dot: mean, whisker: 95 % of pairings)", "consecutive choices")
     beside_chance(axes, table, "consecutive", labels, markersize=4)
-    rows_downwards(axes, table["modality"])
+    label_rows(axes, table["modality"])
     axes.set(xlabel="mean cosine of standardised features", title="Do consecutive choices resemble each other?")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure

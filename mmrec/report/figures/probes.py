@@ -11,16 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mmrec.report.figures.style import (
-    INK,
-    MUTED,
-    PALETTE,
-    bars_of_seeds,
-    beside_chance,
-    differences,
-    rows_downwards,
-    whiskers,
-)
+from mmrec.report.figures.style import INK, MUTED, PALETTE, beside_chance, differences, label_rows, seed_bars, whiskers
 from mmrec.statistics import intervals
 
 SLICES = {  # of `tables.user_slices`, with units
@@ -40,7 +31,7 @@ def stream_shares(table: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(1, len(layers), figsize=size, sharex=True, sharey=True, squeeze=False)
     for axes, (layer, part) in zip(grid[0], table.groupby("layer"), strict=True):
         values = part.groupby("stream")["share"].agg(list)[streams]
-        bars_of_seeds(axes, intervals(values).assign(values=[*values]), np.arange(len(streams)), markersize=4)
+        seed_bars(axes, intervals(values).assign(values=[*values]), np.arange(len(streams)), markersize=4)
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(range(len(streams)), streams)
         axes.set(xlabel="share of the variance of MAF's fused scores", title=f"Layer {layer}")
@@ -62,9 +53,8 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
         shown = np.where(np.tri(len(weights), dtype=bool), weights, np.nan)
         image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
         left.set_facecolor("#e5e7eb")  # what is later is masked, which is not a weight of 0
-        left.set_yticks(
-            range(len(labels)), [textwrap.shorten(label, 24, placeholder="…") for label in labels], fontsize=7
-        )
+        names = [textwrap.shorten(label, 24, placeholder="…") for label in labels]
+        left.set_yticks(range(len(names)), names, fontsize=7)
         left.set_title("last layer, mean of heads", fontsize=9)
         left.set_ylabel(f"user {number}: item that attends", fontsize=8)
         figure.colorbar(image, ax=left, label="weight (a row adds up to 1)", shrink=0.8, ticks=[0, 0.5, 1])
@@ -92,7 +82,7 @@ def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
     by_chance = "under another user's attention (dot: mean, whisker: 95 % of permutations)"
     beside_chance(left, table, "observed", (by_chance, "under the user's own attention"))
-    place = rows_downwards(left, table["modality"] + " (" + table["users"].astype(str) + " users)")
+    place = label_rows(left, table["modality"] + " (" + table["users"].astype(str) + " users)")
     left.set_xlabel("mean resemblance of attended items to the\nlast one (image, text: cosine; category: share)")
     differences(right, compared, place)
     right.locator_params(axis="x", nbins=4)
@@ -108,11 +98,8 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
         table: as returned by `robustness.losses_table`. baseline: NDCG@10 of SASRec, which sees no features.
     """
     figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
-    names = {
-        "missing": "share of items whose features are removed",
-        "noise": "noise (standard deviations of each column)",
-    }
-    for axes, (kind, label) in zip(grid, names.items(), strict=True):
+    removed, noise = "share of items whose features are removed", "noise (standard deviations of each column)"
+    for axes, kind, label in zip(grid, ("missing", "noise"), (removed, noise), strict=True):
         part = table[table["kind"] == kind]
         modalities = part["modality"].unique()
         step = 0.012 * part["level"].max()  # apart, so that whiskers can be told apart
@@ -143,7 +130,7 @@ def slices(table: pd.DataFrame) -> Figure:
     for axes, (name, part) in zip(grid[0], parts, strict=True):
         blank = np.where((part["ndcg_10"] == 0) & (part["baseline"] == 0), ",\nno answer found by either)", ")")
         labels = part["label"].astype(str) + " (" + part["users"].astype(str) + " users" + blank
-        differences(axes, part, rows_downwards(axes, labels, fontsize=9))
+        differences(axes, part, label_rows(axes, labels, fontsize=9))
         axes.locator_params(axis="x", nbins=3)  # -0.0050 is wide
         axes.set_title(SLICES.get(name, name), fontsize=10)
         axes.set_xlabel("NDCG@10 on test, maf - sasrec\n(95 % interval, not corrected)", fontsize=9)

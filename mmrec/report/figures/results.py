@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, bars_of_seeds, whiskers
+from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, seed_bars, whiskers
 
 VERDICTS = {"supported": (PALETTE[3], "s"), "inconclusive": (PALETTE[0], "o"), "not supported": (PALETTE[2], "X")}
 
@@ -50,9 +50,8 @@ def trials(table: pd.DataFrame) -> Figure:
         ("pruned", pruned, "o", MUTED),
         ("positions from the latest", latest, "<", PALETTE[2]),
     ):
-        if not chosen.any():
-            continue
-        axes.plot(table["valid_ndcg_10"][chosen], row[chosen], marker, color=color, markersize=5, label=state)
+        if chosen.any():
+            axes.plot(table["valid_ndcg_10"][chosen], row[chosen], marker, color=color, markersize=5, label=state)
     first = ~table["experiment"].duplicated()
     ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none", "color": ACCENT}
     axes.plot(table["valid_ndcg_10"][first], row[first], label="as it stood", **ring)
@@ -63,35 +62,24 @@ def trials(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _grouped(axes: Axes, groups: pd.Series, names: pd.Series) -> np.ndarray:
-    """Label the rows from the top. Several groups get a header row each.
+def _rows(groups: pd.Series, names: pd.Series) -> tuple[Figure, Axes, np.ndarray]:
+    """A figure with a labelled row a name from the top, and the positions of rows. Several groups get headers.
 
-    Returns:
-        Position of each row.
+    Grid lines, and numbers at the top too, keep a tall figure readable.
     """
     starts = (groups != groups.shift()).cumsum()
+    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.3 * (len(groups) + starts.max())))
     several = starts.max() > 1
     place = np.arange(len(groups)) + (starts.to_numpy() if several else 0)
     axes.set_yticks(place, names)
-    if several:
-        for start in starts.drop_duplicates().index:
-            axes.text(
-                0.005, place[start] - 1, groups[start], weight="bold", va="center", transform=axes.get_yaxis_transform()
-            )
+    header = {"weight": "bold", "va": "center", "transform": axes.get_yaxis_transform()}
+    for start in starts.drop_duplicates().index if several else ():
+        axes.text(0.005, place[start] - 1, groups[start], **header)
     axes.set_ylim(place[-1] + 0.7, place[0] - (1.7 if several else 0.7))
-    return place
-
-
-def _ruled(axes: Axes) -> None:
-    """Grid lines, and numbers at the top too: a tall figure stays readable."""
     axes.grid(axis="x", color=MUTED, alpha=0.25)
     axes.set_axisbelow(True)
     axes.tick_params(top=True, labeltop=True)
-
-
-def _tall(groups: pd.Series) -> tuple[float, float]:
-    """Width and height in inches of a figure with a line a row and a header a group."""
-    return 8, 1.4 + 0.3 * (len(groups) + (groups != groups.shift()).sum())
+    return figure, axes, place
 
 
 def results_bars(table: pd.DataFrame, measure: str) -> Figure:
@@ -102,10 +90,8 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
         measure: metric and split.
     """
     table = table.reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=_tall(table["group"]))
-    place = _grouped(axes, table["group"], table["experiment"])
-    bars_of_seeds(axes, table, place, markersize=3, alpha=0.6)
-    _ruled(axes)
+    figure, axes, place = _rows(table["group"], table["experiment"])
+    seed_bars(axes, table, place, markersize=3, alpha=0.6)
     axes.set(xlabel=f"{measure}\n(bar: mean, dot: a seed, whisker: 95 % interval of the mean over seeds)")
     return figure
 
@@ -117,10 +103,9 @@ def ratios(table: pd.DataFrame) -> Figure:
         table: model, protocol, metric, k, published, source (up to the first colon), ours, ci_low, ci_high.
     """
     table = table.reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=_tall(table["protocol"]))
     measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
     source = table["source"].str.split(":").str[0]
-    place = _grouped(axes, table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
+    figure, axes, place = _rows(table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
     ratio = table[["ours", "ci_low", "ci_high"]].div(table["published"], axis=0)
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
     axes.axvline(1, color=MUTED, linewidth=1)
@@ -132,7 +117,6 @@ def ratios(table: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator([0.8, 0.9, 1, 1.2, 1.5, 2, 2.5, 3]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
-    _ruled(axes)
     return figure
 
 
@@ -144,21 +128,15 @@ def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
         measure: metric and split.
     """
     table = comparisons.reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=_tall(table["group"]))
-    place = _grouped(axes, table["group"], table["experiment"] + " - " + table["baseline"])
+    figure, axes, place = _rows(table["group"], table["experiment"] + " - " + table["baseline"])
     family = "within a group" if table["group"].nunique() > 1 else "over all rows"
-    for chosen, color, label in (
-        (table["p_holm"] < 0.05, ACCENT, f"p (Holm, {family}) < 0.05"),
-        (table["p_holm"] >= 0.05, MUTED, f"p (Holm, {family}) at least 0.05"),
-    ):
-        x, xerr = table["difference"][chosen], whiskers(table[chosen])
-        axes.errorbar(x, place[chosen], xerr=xerr, fmt="o", color=color, ecolor=INK, label=label)
+    certain = table["p_holm"] < 0.05
+    for chosen, color, level in ((certain, ACCENT, "< 0.05"), (~certain, MUTED, "at least 0.05")):
+        dot = {"fmt": "o", "color": color, "ecolor": INK, "label": f"p (Holm, {family}) {level}"}
+        axes.errorbar(table["difference"][chosen], place[chosen], xerr=whiskers(table[chosen]), **dot)
     axes.axvline(0, color=MUTED, linewidth=1)
-    _ruled(axes)
-    axes.set(
-        xlabel=f"difference of {measure}; right of 0: the first named is better\n"
-        "(whisker: 95 % interval, users and seeds, not corrected)"
-    )
+    better = f"difference of {measure}; right of 0: the first named is better"
+    axes.set(xlabel=f"{better}\n(whisker: 95 % interval, users and seeds, not corrected)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 

@@ -37,7 +37,7 @@ def whiskers(table: pd.DataFrame, value: str = "difference", low: str = "ci_low"
     return np.nan_to_num(np.vstack([table[value] - table[low], table[high] - table[value]]))
 
 
-def rows_downwards(axes: Axes, labels: pd.Series, **text: float) -> np.ndarray:
+def label_rows(axes: Axes, labels: pd.Series, **text: float) -> np.ndarray:
     """Label the rows of a chart from the top; returns their positions."""
     place = np.arange(len(labels))
     axes.set_yticks(place, labels, **text)
@@ -47,8 +47,7 @@ def rows_downwards(axes: Axes, labels: pd.Series, **text: float) -> np.ndarray:
 
 def differences(axes: Axes, table: pd.DataFrame, place: np.ndarray) -> None:
     """Differences with their intervals (difference, ci_low, ci_high), and a line at 0."""
-    interval = whiskers(table)
-    axes.errorbar(table["difference"], place, xerr=interval, fmt="o", color=ACCENT, ecolor=INK)
+    axes.errorbar(table["difference"], place, xerr=whiskers(table), fmt="o", color=ACCENT, ecolor=INK)
     axes.axvline(0, color=MUTED, linewidth=1)
 
 
@@ -59,7 +58,7 @@ def beside_chance(axes: Axes, table: pd.DataFrame, value: str, labels: tuple[str
     axes.plot(table[value], place, "o", color=ACCENT, zorder=3, label=labels[1], **dot)
 
 
-def bars_of_seeds(axes: Axes, table: pd.DataFrame, place: np.ndarray, **dot: float) -> None:
+def seed_bars(axes: Axes, table: pd.DataFrame, place: np.ndarray, **dot: float) -> None:
     """A bar a row with its interval (mean, low, high), and a dot for each of `values`."""
     error = whiskers(table, "mean", "low", "high")
     axes.barh(place, table["mean"], xerr=error, color=PALETTE[1], alpha=0.35, ecolor=INK)

@@ -270,10 +270,16 @@ def test_conflicts_are_corrected_for_the_tasks_that_go_with_the_next_item(tmp_pa
     "wrong, message",
     [
         (BETTER | {"modality": "image"}, "needs the keys experiment, baseline"),
-        ({"table": "attention", "modality": "image", "protocol": "full_all"}, "needs the keys modality, got"),
-        ({"table": "stream_shares", "modality": "image"}, "stream_shares needs no keys, got"),
+        (
+            {"table": "attention", "modality": "image", "protocol": "full_all"},
+            r"needs the keys modality \(optional: none\), got",
+        ),
+        ({"table": "stream_shares", "modality": "image"}, r"needs the keys none \(optional: none\), got"),
         ({"table": "robustness", "kind": "noise", "modality": "image"}, "needs the keys kind, modality, level"),
-        ({"table": "attention_compared", "modality": "image", "claimed": "worse"}, "needs the keys modality, got"),
+        (
+            {"table": "attention_compared", "modality": "image", "claimed": "worse"},
+            r"needs the keys modality \(optional: none\), got",
+        ),
     ],
 )
 def test_a_paired_effect_takes_the_keys_of_its_table(wrong, message):
