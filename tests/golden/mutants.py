@@ -31,22 +31,22 @@ ASKED = [
 
 # Name -> pairs of a text and its replacement.
 MUTANTS = {
-    "mask: fused attention sees the future": [("is_causal=everywhere is None", "is_causal=False")],
+    "mask: fused attention sees the future": [("is_causal=mask is None", "is_causal=False")],
     "mask: explicit attention sees the future": [
         ("dtype=torch.bool, device=device).tril()", "dtype=torch.bool, device=device)")
     ],
     "mask: future left in score rows before fusion": [
         ("scores = scores.where(mask.unsqueeze(-3), 0)", "scores = scores + 0")
     ],
-    "mask: padding attended": [("visible=items > 0)", "visible=items >= 0)")],
+    "mask: padding attended": [("key_mask=items > 0)", "key_mask=items >= 0)")],
     "scale: 1 / sqrt(d) dropped": [("self.scale = 1 / math.sqrt(dim // heads)", "self.scale = 1.0")],
     "dropout: share inverted": [(".ge_(self.share)", ".ge_(1 - self.share)")],
     "dropout: not rescaled": [(".div_(1 - self.share)", "")],
     "dropout: none on fused weights": [("dropout_p=self.dropout.share if self.training else 0.0", "dropout_p=0.0")],
-    "dropout: of modalities inverted": [(">= self.modality_dropout", "< self.modality_dropout")],
+    "dropout: of modalities inverted": [("device=items.device) >= dropped", "device=items.device) < dropped")],
     "log-Q: sign flipped": [("-self.correction[drawn]", "self.correction[drawn]")],
-    "log-Q: number of draws left out": [("(negatives * self.q).log()", "self.q.log()")],
-    "negative draw: uniform": [("(counts.double().cpu() + 1).sqrt()", "(counts.double().cpu() + 1).pow(0)")],
+    "log-Q: number of draws left out": [("np.log(negatives * self.q.numpy())", "np.log(self.q.numpy())")],
+    "negative draw: uniform": [("np.sqrt(counts.cpu().numpy() + 1.0)", "(counts.cpu().numpy() + 1.0) ** 0")],
     "negative draw: target not left out": [
         ("left_out = drawn == targets[:, None]", "left_out = (drawn == targets[:, None]) & False")
     ],
@@ -59,12 +59,12 @@ MUTANTS = {
     "shift: targets are the inputs": [
         ("take(sequences.items, begin[few] + 1, length[few])", "take(sequences.items, begin[few], length[few])")
     ],
-    "padding: left as it lies": [("self(to_front(items))", "self(items)")],
+    "padding: left as it lies": [("self(left_align(items))", "self(items)")],
     "padding: state of the last column": [("device=hidden.device), lengths - 1]", "device=hidden.device), -1]")],
     "padding: part of the loss": [
         (
-            "criterion(self(items)[real], self.table(), targets[real] - 1)",
-            "criterion(self(items).flatten(0, 1), self.table(), targets.clamp(min=1).flatten() - 1)",
+            "criterion(self(items)[real], self.output_embedding(), targets[real] - 1)",
+            "criterion(self(items).flatten(0, 1), self.output_embedding(), targets.clamp(min=1).flatten() - 1)",
         )
     ],
     "padding: positions from the latest ignore length": [

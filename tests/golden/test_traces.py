@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, get_args, get_origin, get_type_hints
 
+import mutants
 import pytest
 import traces
 
@@ -28,6 +29,12 @@ def complaint(name: str, new: dict[str, list[float]]) -> str:
 def test_a_trace_is_as_committed(name):
     if found := complaint(name, traces.trace(name)):
         pytest.fail(found, pytrace=False)
+
+
+def test_every_mutant_is_of_the_code_as_it_is():
+    for changes in mutants.MUTANTS.values():
+        for old, _ in changes:
+            mutants.place(old)  # raises where the text does not stand once
 
 
 def test_committed_traces_are_those_of_the_table():
