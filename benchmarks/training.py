@@ -27,7 +27,7 @@ def epoch_of(experiment: config.Experiment, data: inputs.Data, max_length: int) 
     """A function that trains one epoch of a fresh model with the whole catalogue in its loss."""
     torch.manual_seed(0)
     model = build.build(experiment.model, data, max_length)
-    optimiser = torch.optim.Adam(model.parameters())
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
     generator = torch.Generator().manual_seed(0)
     return lambda: training._epoch(
         model, losses.softmax, optimiser, data.sequences, experiment.training, max_length, generator

@@ -3,8 +3,8 @@
 `python -m mmrec.runtime COMMAND` starts any command, Jupyter say, with the arithmetic of the pipeline.
 
 The last bits of a float depend on the order of additions. That order depends on the width of vector instructions
-and on the number of threads, so both are fixed. Features agreed on all machines so far. Trained weights agreed on
-processors of one maker, and differed in the last bits on those of another.
+and on the number of threads, so both are fixed. Functions that begin with a processor's own estimate are avoided: see
+`training.fit` and `losses.SampledSoftmax`.
 """
 
 import os

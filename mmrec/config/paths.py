@@ -48,7 +48,7 @@ class Paths:
         return self.work / "data" / "results" / dataset
 
     def group(self, dataset: str, group: str) -> Path:
-        """Curves, per-user ranks and models of a group's finished runs: `main` is one stage, all others another."""
+        """Curves and per-user ranks of a group's finished runs: `main` is one stage, all others another."""
         return self.work / "data" / "trained" / dataset / ("main" if group == "main" else f"ablations/{group}")
 
     def reports(self, dataset: str = "") -> Path:

@@ -60,7 +60,10 @@ def append(file: Path, results: Iterable[Result]) -> None:
 
 
 def _read(file: Path, columns: Iterable[str] = SCHEMA.names) -> pa.Table:
-    return pq.read_table(file, columns=list(columns)) if file.exists() else SCHEMA.empty_table().select(list(columns))
+    if not file.exists():
+        return SCHEMA.empty_table().select(list(columns))
+    with file.open("rb") as one:  # by its name a writer could replace it between footer and data
+        return pq.read_table(one, columns=list(columns))
 
 
 def _settings(key: dict[str, Any], *also: str) -> str:
@@ -107,11 +110,6 @@ def load(file: Path, names: Iterable[str]) -> dict[str, Result]:
 def ranks(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
     """Ranks of archived runs: group, experiment, seed, split, user, a rank for each protocol; see `_runs`."""
     return stack(_runs(file, experiments, seeds), "ranks")
-
-
-def curves(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
-    """Learning curves of archived neural runs: group, experiment, seed, epoch, losses, valid_ndcg_10; see `_runs`."""
-    return stack(_runs(file, experiments, seeds), "curve")
 
 
 def _runs(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> list[Run]:

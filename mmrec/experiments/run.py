@@ -31,7 +31,9 @@ def run_key(experiment: config.Experiment, seed: int, data: Data, settings: conf
     """Everything that determines a run's numbers."""
     arithmetic = settings.runtime_of(experiment.dataset)
     shown = () if experiment.data.features == "none" else data.features
-    used = sorted(modality for modality in shown if config.sees(experiment.model, modality))
+    # Other items' features and random ones are drawn over all modalities: each depends on what the others hold.
+    drawn = experiment.data.features in ("permuted", "random")
+    used = sorted(modality for modality in shown if drawn or config.sees(experiment.model, modality))
     return {
         **experiment.determines,
         "max_length": settings.protocol.max_length,

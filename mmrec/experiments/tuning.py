@@ -75,6 +75,7 @@ def _search(
     folder = store.run_folder(run.run_key(experiment, budget.seed, data, settings) | asked, paths.runs)
     folder.mkdir(parents=True, exist_ok=True)
     with store.lock(folder):
+        (folder / "study.log.lock").unlink(missing_ok=True)  # of a killed search; Optuna would wait for it
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))),
             study_name="search",

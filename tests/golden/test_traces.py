@@ -51,16 +51,16 @@ def test_every_choice_of_a_model_has_a_trace(family):
     values = [traces.chosen(name)[0] for name in traces.VARIANTS if traces.family(name) == family]
     for setting, kind in get_type_hints(config.MODELS[family]).items():
         if get_origin(kind) is Literal:
-            # Controls of the features are settings of the data set in the table.
-            assert set(get_args(kind)) == {v.get(setting) for v in values} or setting == "features_are", setting
+            assert set(get_args(kind)) == {v.get(setting) for v in values}, setting
 
 
-def test_every_choice_of_training_has_a_trace():
-    values = [traces.chosen(name)[1] for name in traces.VARIANTS]
-    choices = {f.name: get_args(f.type) for f in dataclasses.fields(config.Training) if get_origin(f.type) is Literal}
+@pytest.mark.parametrize("place, settings", [(1, config.Training), (2, config.DataControls)])
+def test_every_choice_of_training_and_of_data_has_a_trace(place, settings):
+    values = [traces.chosen(name)[place] for name in traces.VARIANTS]
+    choices = {f.name: get_args(f.type) for f in dataclasses.fields(settings) if get_origin(f.type) is Literal}
     assert choices
     for setting, allowed in choices.items():
-        assert set(allowed) == {value.get(setting) for value in values} or setting == "histories", setting
+        assert set(allowed) == {value.get(setting) for value in values}, setting
 
 
 def test_a_moved_number_names_the_trace_the_distance_and_the_version():

@@ -161,6 +161,7 @@ VARIANTS = {
     "maf/permuted": {"features": "permuted"},
     "maf/random": {"features": "random"},
     "maf/rarest": {"categories": "rarest"},
+    "maf/none": {"features": "none", "modalities": [], "image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0},
     "maf/shuffled": {"histories": "shuffled"},
     "maf/sampled_softmax": {"loss": "sampled_softmax"},
 }

@@ -3,7 +3,7 @@
     with Server({"a.jpg": picture, "b.jpg": picture}, {"b.jpg": status(404)}) as server:
         ...  # server.url("a.jpg"), server.address, server.asked("a.jpg")
 
-As a process of its own, for benchmarks: `python tests/servers.py FOLDER` prints its address and serves the files.
+As a process, for benchmarks: `python tests/helpers/servers.py FOLDER` prints its address and serves the files.
 """
 
 import asyncio

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from numpy._core._multiarray_umath import __cpu_dispatch__
 
 from mmrec import config, runtime
 
@@ -79,3 +80,8 @@ def test_auto_takes_a_gpu_if_there_is_one(monkeypatch, there, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     assert runtime.prepare(settings(device="auto")).type == chosen
     assert runtime.prepare(settings(device="cpu")).type == "cpu"
+
+
+def test_numpy_knows_the_instructions_that_it_is_to_leave_out():
+    """It passes over a name that it does not know, and AVX-512 would stay on."""
+    assert set(runtime.PORTABLE["NPY_DISABLE_CPU_FEATURES"].split()) <= set(__cpu_dispatch__)

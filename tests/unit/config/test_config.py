@@ -372,10 +372,15 @@ def test_the_smallest_data_set_is_a_title_and_a_source(read):
 
 
 def test_without_features_a_model_has_no_modality(read):
-    found = read("{dim: 4}, training", "{dim: 4}, data: {features: none}, training").resolve("shop", "narrow")
-    assert found[0].data == config.DataControls(features="none")
     settings = read("maf: {model: maf}", "maf: {model: maf, data: {features: none}}")
-    assert settings.resolve("shop", "main")[2].model.modalities == ()
+    found = settings.resolve("shop", "main")[2]
+    assert (found.data, found.model.modalities) == (config.DataControls(features="none"), ())
+
+
+@pytest.mark.parametrize("features", ["none", "permuted", "random"])
+def test_a_control_of_features_that_no_model_sees_is_refused(read, features):
+    with pytest.raises(ConfigError, match="narrow.sasrec.data.features: the model sees no feature of shop; say own"):
+        read("{dim: 4}, training", f"{{dim: 4}}, data: {{features: {features}}}, training")
 
 
 def test_settings_cannot_be_changed_after_reading(read):

@@ -169,6 +169,16 @@ def test_threads_append_at_once_and_all_their_runs_are_there(file, results):
     assert held(file) == {("SASRec", seed) for seed in range(12)}
 
 
+def test_a_reader_beside_a_writer_sees_a_whole_file(file, results):
+    several = [changed(results["sasrec", 0], "seed", seed) for seed in range(60)]
+    archive.append(file, several[:1])
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [archive.append(file, [result]) for result in several])
+        while not writing.done():
+            assert ("SASRec", 0) in held(file)
+        writing.result()
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_of_appending_the_file_is_whole(file, results, tmp_path):
     """Children of this process append; forked, so that nothing is imported again."""
@@ -203,18 +213,14 @@ def twin(choose):
     return replace(choose("sasrec"), name="twin", group="later")
 
 
-def test_ranks_and_curves_are_those_of_the_runs_that_are_asked_for(file, results, choose, twin):
+def test_ranks_are_those_of_the_runs_that_are_asked_for(file, results, choose, twin):
     archive.append(file, results.values())
-    ranks, curves = (read(file, [choose("maf"), twin], (0, 1)) for read in (archive.ranks, archive.curves))
-    for table in (ranks, curves):
-        found = table[["group", "experiment", "seed"]].drop_duplicates().itertuples(index=False, name=None)
-        assert list(found) == [(*of, seed) for of in (("main", "maf"), ("later", "twin")) for seed in (0, 1)]
+    ranks = archive.ranks(file, [choose("maf"), twin], (0, 1))
+    found = ranks[["group", "experiment", "seed"]].drop_duplicates().itertuples(index=False, name=None)
+    assert list(found) == [(*of, seed) for of in (("main", "maf"), ("later", "twin")) for seed in (0, 1)]
     for (name, seed), part in ranks.groupby(["experiment", "seed"]):
-        expected = results[{"twin": "sasrec"}.get(name, name), seed]
-        pd.testing.assert_frame_equal(part[expected.ranks.columns].reset_index(drop=True), expected.ranks)
-        part = curves.query("experiment == @name and seed == @seed")[expected.curve.columns]
-        pd.testing.assert_frame_equal(part.reset_index(drop=True), expected.curve)
-    assert archive.curves(file, [choose("popularity")], (0,)).empty
+        expected = results[{"twin": "sasrec"}.get(name, name), seed].ranks
+        pd.testing.assert_frame_equal(part[expected.columns].reset_index(drop=True), expected)
 
 
 def test_ranks_are_not_taken_from_fewer_runs_or_from_older_ones(file, results, choose, monkeypatch):

@@ -52,7 +52,8 @@ def test_data_controls_are_in_the_key_beside_the_digests_of_the_files(shop, sett
         for e in (experiment, replace(experiment, data=config.DataControls(**control)))
     )
     assert (key["controls"], other["controls"]) == ({}, control)
-    used = {} if control == {"features": "none"} else key["data"]
+    # Permuted and random features are drawn over every modality of the data set.
+    used = {"none": {}, None: key["data"]}.get(control.get("features"), shop.digests)
     assert other == key | {"controls": control, "data": {"sequences": "sequences"} | used}
 
 

@@ -1,3 +1,4 @@
+import time
 from dataclasses import asdict, replace
 
 import optuna
@@ -83,6 +84,15 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(
         with pytest.raises(KeyboardInterrupt):
             tuning.tune(paths, small, "shop", CPU)
     pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+
+
+def test_a_search_does_not_wait_for_the_lock_of_a_killed_one(paths, small):
+    expected = tuning.tune(paths, small, "shop", CPU)
+    for study in paths.runs.glob("*/study.log"):
+        study.with_name("study.log.lock").symlink_to(study)  # Optuna's lock, which a SIGKILL leaves
+    begun = time.monotonic()
+    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+    assert time.monotonic() - begun < 10  # Optuna would wait for 30 seconds
 
 
 @pytest.fixture
