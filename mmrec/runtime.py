@@ -45,9 +45,13 @@ def environment(runtime: Runtime) -> dict[str, str]:
     return variables
 
 
+# The user's own settings of libraries: they would choose another kernel, other fonts or no figures at all.
+OF_THE_SHELL = ("IPYTHONDIR", "JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "MATPLOTLIBRC", "MPLBACKEND")
+
+
 def enter(runtime: Runtime) -> None:
     """Set the variables for this process's children; earlier values are replaced."""
-    for name in PORTABLE:
+    for name in (*PORTABLE, *OF_THE_SHELL):
         os.environ.pop(name, None)
     os.environ |= environment(runtime)
 

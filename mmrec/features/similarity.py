@@ -23,19 +23,23 @@ def _directions(features: Features) -> Tensor:
 
 
 def neighbours(features: Features, items: list[int], count: int) -> Tensor:
-    """Each item and the `count` others most similar to it, by cosine of standardised features: (n, 1 + count)."""
+    """Each item and the `count` others most similar to it, by cosine of standardised features: (n, 1 + count).
+
+    Fewer columns if fewer items have the modality.
+    """
     directions = _directions(features)
     similarity = directions[items] @ directions.T  # (n, V + 1)
     similarity[:, ~features.mask] = -torch.inf
     similarity[torch.arange(len(items)), items] = torch.inf  # itself comes first
-    return similarity.topk(1 + count).indices
+    return similarity.topk(min(1 + count, int(features.mask.sum()))).indices
 
 
-def example_items(encoded: dict[str, Features], count: int) -> list[int]:
-    """Items to show: those that have every modality, evenly spread over the catalogue."""
-    complete = torch.stack([features.mask for features in encoded.values()]).all(0).nonzero().squeeze(1)
+def example_items(encoded: dict[str, Features], modality: str, count: int) -> list[int]:
+    """Items to show: of those that have a modality the ones with most others, evenly spread over the catalogue."""
+    held = torch.stack([features.mask for features in encoded.values()]).sum(0) * encoded[modality].mask
+    complete = (held == held.max()).nonzero().squeeze(1)
     places = torch.linspace(0, len(complete) - 1, count + 2)[1:-1].round().long()
-    return complete[places].tolist()
+    return complete[places].unique().tolist()
 
 
 def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import os
 import warnings
 from types import SimpleNamespace
 
@@ -85,3 +86,11 @@ def test_auto_takes_a_gpu_if_there_is_one(monkeypatch, there, chosen):
 def test_numpy_knows_the_instructions_that_it_is_to_leave_out():
     """It passes over a name that it does not know, and AVX-512 would stay on."""
     assert set(runtime.PORTABLE["NPY_DISABLE_CPU_FEATURES"].split()) <= set(__cpu_dispatch__)
+
+
+def test_settings_of_the_users_shell_do_not_reach_children(monkeypatch):
+    for name in runtime.OF_THE_SHELL:
+        monkeypatch.setenv(name, "the user's")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    runtime.enter(settings())
+    assert not set(runtime.OF_THE_SHELL) & set(os.environ)

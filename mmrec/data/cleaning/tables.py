@@ -17,6 +17,7 @@ ITEMS = {
     name: pa.list_(pa.string()) if name == "categories" else pa.string()
     for name in ("item_id", "title", "text", "categories", "image")
 }
+DAY = r"(199[0-9]|20[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
 LAST_SECOND = 253_402_300_799  # end of the year 9999; a larger number is in milliseconds
 
 
@@ -101,7 +102,11 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     rows = rows.drop(rows.frame["user_id"] == "", "no user")
     rows = rows.drop(rows.frame["item_id"] == "", "no item")
     rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
-    rows = rows.drop(~rows.frame["item_id"].isin(known_items), "unknown item")
+    known = rows.frame["item_id"].isin(known_items)
+    if len(known) and not known.any():
+        ids = f"it says {rows.frame['item_id'].iloc[0]!r}, the items say {known_items.iloc[0]!r}"
+        raise SourceError(f"{rows.file}: no item_id is one of the items: {ids}; write ids as text in both files")
+    rows = rows.drop(~known, "unknown item")
     return rows.drop(_repeats(rows.frame), "repeat").require()
 
 
@@ -127,14 +132,18 @@ def _repeats(interactions: pd.DataFrame) -> np.ndarray:
 
 
 def seconds(text: pd.Series) -> pd.Series:
-    """Unix seconds or ISO 8601 text to int64 seconds since 1970 UTC; 0 for any other text and for times before.
+    """Unix time or ISO 8601 text to int64 seconds since 1970 UTC; 0 for any other text and for times before.
 
-    Unix seconds are digits, with or without a fraction, which is cut off. A date has dashes.
+    Digits are unix time: seconds, milliseconds or microseconds by their size; a fraction is cut off. If all of them are
+    days of 1990 to 2100 (20180920), they are dates.
     """
-    text = text.str.strip()
-    is_number = text.str.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?").astype(bool)
+    text = text.str.strip().str.removesuffix(" UTC")
+    is_number = text.str.fullmatch(r"[0-9]{1,18}(\.[0-9]*)?").astype(bool)
+    if is_number.any() and text[is_number].str.fullmatch(DAY).all():
+        is_number[:] = False
     value = np.zeros(len(text), dtype=np.int64)
     number = pd.to_numeric(text[is_number]).to_numpy(dtype=np.float64)
+    number = np.where(number > 1000 * LAST_SECOND, number // 1e6, np.where(number > LAST_SECOND, number // 1e3, number))
     value[is_number] = np.where(number <= LAST_SECOND, number, 0)
     moment = pd.to_datetime(text[~is_number], format="ISO8601", utc=True, errors="coerce").dt.as_unit("s")
     value[~is_number] = np.where(moment.isna(), 0, moment.astype(np.int64))

@@ -12,7 +12,8 @@ from mmrec.data.sources import folder as own
 from mmrec.files import replacing
 from mmrec.progress import report
 
-__all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items", "write"]
+__all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items"]
+__all__ += ["require_modalities", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read}
 FETCHED = {"amazon": amazon, "movielens": movielens}  # each has `remotes`, `placed` and `assemble`
@@ -93,6 +94,27 @@ def read(source: config.Source, folder: Path) -> Tables:
     if isinstance(source, config.MovieLensSource):
         return movielens.read(folder, source.users)
     return READERS[source.kind](folder)
+
+
+def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:
+    """Refuse a data set of which a modality is on that no item has, before any encoder runs.
+
+    Raises:
+        SourceError: the message says why pictures cannot be used, and which key turns the modality off.
+    """
+    off = {"image": "null", "text": "null", "category": "false"}
+    held = {
+        "image": tables.items["image"].notna(),
+        "text": (tables.items["text"] != "") | (tables.items["title"] != ""),
+        "category": tables.items["categories"].str.len() > 0,
+    }
+    pictures, examples = tables.quality["images"], tables.quality["examples"]["images"]
+    reasons = [f"{count} {reason} ({examples[reason][0]})" for reason, count in pictures["unusable"].items()]
+    why = {"image": f" ({pictures['listed']} are listed: {', '.join(reasons) or 'none'})"}
+    for modality in about.modalities:
+        if not held[modality].any():
+            text = f"no item of {dataset} has {modality}{why.get(modality, '')}"
+            raise SourceError(f"{text}: mend that, or set datasets.{dataset}.{modality}: {off[modality]}")
 
 
 def images(source: config.Source, folder: Path) -> Path:

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from mmrec.data.cleaning.rows import SourceError, read_csv
+from mmrec.data.cleaning.rows import read_csv
 from mmrec.data.cleaning.tables import Tables, clean
 
 
 def read(folder: Path) -> Tables:
     """A data set in three parts; both files are comma-separated UTF-8 with a header, and other columns are ignored.
 
-    interactions.csv: user_id, item_id, timestamp (unix seconds or ISO 8601 with dashes; UTC unless it says otherwise).
+    interactions.csv: user_id, item_id, timestamp (unix time or ISO 8601; UTC unless it says otherwise).
     items.csv: item_id and, where there are any, title, text, categories (separated by `|`), image (path below images/).
 
     Raises:
@@ -18,8 +18,6 @@ def read(folder: Path) -> Tables:
     """
     interactions = read_csv(folder / "interactions.csv", ["user_id", "item_id", "timestamp"])
     items = read_csv(folder / "items.csv", ["item_id"], ["title", "text", "categories", "image"])
-    if items.frame["image"].str.strip().any() and not (folder / "images").is_dir():
-        raise SourceError(f"images is missing: items.csv names pictures; place their folder in {folder}")
     lists = (dict.fromkeys(map(str.strip, text.split("|"))) for text in items.frame["categories"])
     categories = [list(filter(None, names)) for names in lists]
     items = replace(items, frame=items.frame.assign(categories=categories))

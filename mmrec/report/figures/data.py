@@ -43,9 +43,15 @@ def presence(shares: dict[str, float]) -> Figure:
     return figure
 
 
-def _thumbnail(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        small = image.convert("RGB")
+def _thumbnail(path: Path | None) -> Image.Image | str:
+    """The picture, small; or why there is none. Notebook 2 counts the unreadable ones."""
+    if path is None:
+        return "no picture"
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except Exception:  # a broken file makes PIL raise nearly anything
+        return "unreadable"
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return small
 
@@ -62,11 +68,13 @@ def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequ
         axes.axis("off")
     for line, row in zip(grid, rows, strict=True):
         for axes, (path, caption) in zip(line, row, strict=False):
-            if path is None:
-                axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=MUTED, transform=axes.transAxes)
+            picture = _thumbnail(path)
+            if isinstance(picture, str):
+                axes.text(0.5, 0.5, picture, ha="center", va="center", color=MUTED, transform=axes.transAxes)
             else:
-                axes.imshow(_thumbnail(path), interpolation="none")
-            axes.text(0.5, -0.04, caption, ha="center", va="top", fontsize=7, transform=axes.transAxes)
+                axes.imshow(picture, interpolation="none")
+            place = {"ha": "center", "va": "top", "fontsize": 7, "transform": axes.transAxes}
+            axes.text(0.5, -0.04, caption, parse_math=False, **place)  # a title may hold two dollar signs
     for axes, title in zip(grid[0], titles, strict=False):
         axes.set_title(title, fontsize=8, loc="center")
     return figure

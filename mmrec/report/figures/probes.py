@@ -54,7 +54,7 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
         image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
         left.set_facecolor("#e5e7eb")  # what is later is masked, which is not a weight of 0
         names = [textwrap.shorten(label, 24, placeholder="…") for label in labels]
-        left.set_yticks(range(len(names)), names, fontsize=7)
+        left.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
         left.set_title("last layer, mean of heads", fontsize=9)
         left.set_ylabel(f"user {number}: item that attends", fontsize=8)
         figure.colorbar(image, ax=left, label="weight (a row adds up to 1)", shrink=0.8, ticks=[0, 0.5, 1])

@@ -41,7 +41,7 @@ def label_rows(axes: Axes, labels: pd.Series, **text: float) -> np.ndarray:
     """Label the rows of a chart from the top; returns their positions."""
     place = np.arange(len(labels))
     axes.set_yticks(place, labels, **text)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
     return place
 
 

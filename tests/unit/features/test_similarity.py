@@ -39,7 +39,17 @@ def test_neighbours_begin_with_the_item_itself_and_leave_out_items_without_the_m
 
 def test_example_items_have_every_modality():
     one, other = features([[1.0], [2], [3], [4]], missing=(2,)), features([[1.0], [2], [3], [4]], missing=(3,))
-    assert set(similarity.example_items({"a": one, "b": other}, count=2)) <= {1, 4}
+    assert set(similarity.example_items({"a": one, "b": other}, "a", count=2)) <= {1, 4}
+
+
+def test_where_no_item_has_every_modality_examples_have_the_one_that_is_asked_for():
+    one, other = features([[1.0], [2], [3]], missing=(1, 2)), features([[1.0], [2], [3]], missing=(3,))
+    assert similarity.example_items({"a": one, "b": other}, "a", count=2) == [3]
+    assert set(similarity.example_items({"a": one, "b": other}, "b", count=2)) <= {1, 2}
+
+
+def test_there_are_no_more_neighbours_than_items_with_the_modality():
+    assert similarity.neighbours(features([[1.0], [2], [3]], missing=(3,)), [1], count=3).tolist() == [[1, 2]]
 
 
 def test_consecutive_choices_of_one_kind_are_above_chance_and_random_ones_are_not():

@@ -165,3 +165,15 @@ def test_lengths_are_counted_together_where_there_are_too_many_for_bars_of_their
         heights = [bar.get_height() for bar in left.patches]
         assert max(heights) == wide and ("a bar" in left.get_ylabel()) == (wide > 1)
         assert sum(heights) >= 0.99 * longest
+
+
+@pytest.mark.parametrize("caption", ["Ca$$h 10 % off", "$a_1^{2}$ and $", "{x} _ ^ \\\\"])
+def test_captions_are_no_mathematics_and_a_broken_picture_is_named(tmp_path, caption):
+    broken = tmp_path / "a.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    figure = figures.picture_grid([[(broken, caption), (None, caption)]])
+    figure.canvas.draw()
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [
+        ["unreadable", caption],
+        ["no picture", caption],
+    ]

@@ -85,7 +85,7 @@ def test_an_item_without_id_is_counted():
 
 
 def test_nothing_left():
-    with pytest.raises(SourceError, match=r"i\.csv: no row is usable: 2 unknown item \(i\.csv:2\)"):
+    with pytest.raises(SourceError, match=r"i\.csv: no item_id is one of the items: it says 'x'"):
         clean(interactions(("u", "x", "1"), ("u", "y", "1")), items("a"), Path("none"))
     with pytest.raises(SourceError, match=r"items\.csv: no row is usable: 1 no item"):
         clean(interactions(("u", "x", "1")), items(""), Path("none"))
@@ -113,7 +113,9 @@ TIMES = {
     "2020-01-02T00:00:01Z": 1_577_923_201,
     "2020-01-02T02:00:00+02:00": 1_577_923_200,
     "253402300799": 253_402_300_799,
-    "1700000000000": 0,  # milliseconds
+    "1700000000000": 1_700_000_000,  # milliseconds
+    "1700000000000000": 1_700_000_000,  # microseconds
+    "2020-01-02 00:00:01 UTC": 1_577_923_201,
     "9" * 400: 0,
     "0": 0,
     "-5": 0,
@@ -130,6 +132,17 @@ TIMES = {
 @pytest.mark.parametrize(("text", "expected"), TIMES.items())
 def test_seconds(text, expected):
     assert seconds(pd.Series([text])).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["20200102", "20180920"], [1_577_923_200, 1_537_401_600]),  # days
+        (["20200102", "20209999"], [20_200_102, 20_209_999]),  # seconds of 1970, for no calendar has the second
+    ],
+)
+def test_digits_are_days_if_all_of_them_can_be(texts, expected):
+    assert seconds(pd.Series(texts)).tolist() == expected
 
 
 def test_seconds_of_a_mixed_column():

@@ -1,7 +1,10 @@
+import contextlib
+
 import pytest
 from shop_files import INTERACTIONS, ITEMS
 
-from mmrec.data.sources import SourceError
+from mmrec import config
+from mmrec.data.sources import SourceError, require_modalities
 from mmrec.data.sources.folder import read
 
 
@@ -57,8 +60,8 @@ def test_broken_lines_are_counted_and_located(shop):
         ({"items": ITEMS + "a,again,,,\n"}, r"items\.csv:4: item_id 'a' is already at items\.csv:2"),
         ({"items": "item_id,title\na,caf\xe9\n".encode("latin-1")}, r"items\.csv:2 is not UTF-8"),
         (
-            {"interactions": "user_id,item_id,timestamp\nu,z,1\n"},
-            r"interactions\.csv: no row is usable: 1 unknown item",
+            {"interactions": "user_id,item_id,timestamp\nu,1.0,1\n"},
+            r"interactions\.csv: no item_id is one of the items: it says '1\.0', the items say 'a'; write ids as text",
         ),
     ],
 )
@@ -68,8 +71,32 @@ def test_bad_files_are_one_clear_line(shop, files, message):
     assert "\n" not in str(error.value)
 
 
-def test_named_pictures_need_their_folder(shop):
+def test_without_their_folder_pictures_are_counted_as_missing(shop):
     folder = shop()
     (folder / "images").rename(folder / "pictures")
-    with pytest.raises(SourceError, match="images is missing: items.csv names pictures"):
-        read(folder)
+    assert read(folder).quality["images"] == {"listed": 2, "usable": 0, "unusable": {"missing": 2}}
+
+
+@pytest.mark.parametrize(
+    ("files", "on", "message"),
+    [
+        ({}, {"image": "e", "text": "t", "category": True}, None),
+        ({"items": "item_id\na\nb\n"}, {}, None),
+        ({"items": "item_id\na\nb\n"}, {"text": "t"}, "has text: mend that, or set datasets.mine.text: null"),
+        ({"items": "item_id\na\nb\n"}, {"category": True}, "has category: mend that, .* datasets.mine.category: false"),
+        (
+            {"items": "item_id\na\nb\n"},
+            {"image": "e"},
+            r"has image \(0 are listed: none\): .*datasets.mine.image: null",
+        ),
+        (
+            {"items": "item_id,image\na,images/a.png\nb,https://x/b.png\n"},
+            {"image": "e"},
+            r"no item of mine has image \(2 are listed: 2 missing \(images/a.png\)\)",
+        ),
+    ],
+)
+def test_a_modality_that_no_item_has_is_refused_before_anything_is_encoded(shop, files, on, message):
+    about = config.Dataset(title="mine", source=config.PlacedSource(kind="folder"), **on)
+    with pytest.raises(SourceError, match=message) if message else contextlib.nullcontext():
+        require_modalities(read(shop(**files)), "mine", about)
