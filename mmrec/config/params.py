@@ -133,7 +133,8 @@ class Config:
             options, training, data = options | said.options, training | said.training, data | said.data
         model = validate(_model(entry.model, f"{where}.model"), options, f"{where}.options")
         data = validate(DataControls, data, f"{where}.data")
-        if data.features != "own" and not any(sees(model, modality) for modality in source.modalities):
+        unseen = not any(sees(model, modality) for modality in source.modalities)
+        if data.features != "own" and unseen and group in source.groups:
             raise ConfigError(f"{where}.data.features: the model sees no feature of {dataset}; say own")
         shown = () if data.features == "none" else source.modalities
         if hasattr(model, "modalities"):

@@ -377,10 +377,17 @@ def test_without_features_a_model_has_no_modality(read):
     assert (found.data, found.model.modalities) == (config.DataControls(features="none"), ())
 
 
+def test_a_data_set_of_ids_alone_is_not_held_to_groups_that_it_does_not_run():
+    found = config.load(ROOT / "params.yaml")
+    ids = dataclasses.replace(found.datasets["demo"], image=None, text=None, category=False, groups=("main",))
+    found = dataclasses.replace(found, datasets=found.datasets | {"ids": ids})
+    assert [e.name for e in found.resolve("ids", "main")] == ["popularity", "sasrec", "maf"]
+
+
 @pytest.mark.parametrize("features", ["none", "permuted", "random"])
 def test_a_control_of_features_that_no_model_sees_is_refused(read, features):
-    with pytest.raises(ConfigError, match="narrow.sasrec.data.features: the model sees no feature of shop; say own"):
-        read("{dim: 4}, training", f"{{dim: 4}}, data: {{features: {features}}}, training")
+    with pytest.raises(ConfigError, match="main.sasrec.data.features: the model sees no feature of shop; say own"):
+        read("sasrec: {model: sasrec}", f"sasrec: {{model: sasrec, data: {{features: {features}}}}}")
 
 
 def test_settings_cannot_be_changed_after_reading(read):
