@@ -179,7 +179,7 @@ def test_one_command_leads_from_a_server_to_result_tables(served_well, written):
 
 
 def test_what_was_fetched_is_recorded(served_well):
-    record = json.loads((served_well / "checksums.json").read_text())
+    record = json.loads((served_well / "references" / "checksums.json").read_text())
     assert record == {
         f"luxury_beauty/{path.name}": {"sha256": sha256(path), "size": path.stat().st_size}
         for path in (served_well / "provider").iterdir()
