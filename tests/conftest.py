@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from left_one_out import left_one_out
 
 from mmrec.data.sequences import Sequences
 from mmrec.experiments.inputs import Data
@@ -21,19 +22,8 @@ def make_sequences() -> Callable[..., Sequences]:
     """Users' item lists -> Sequences under leave-one-out; negatives are the first untouched items."""
 
     def make(users: list[list[int]], n_items: int, negatives: int = 2) -> Sequences:
-        offsets = torch.tensor([0, *map(len, users)]).cumsum(0)
-        long = offsets.diff() >= 3
-        end = offsets[1:]
         untouched = [[i for i in range(1, n_items + 1) if i not in user][:negatives] for user in users]
-        return Sequences(
-            items=torch.tensor([item for user in users for item in user]),
-            offsets=offsets,
-            train_end=torch.where(long, end - 2, end),
-            valid=torch.where(long, end - 2, -1),
-            test=torch.where(long, end - 1, -1),
-            negatives=torch.tensor(untouched),
-            n_items=n_items,
-        )
+        return left_one_out(users, untouched, n_items)
 
     return make
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
+from left_one_out import left_one_out
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -214,19 +215,9 @@ def features() -> dict[str, tuple[Tensor, Tensor]]:
 def sequences() -> Sequences:
     """The walks, left one out; users of one or two items are not asked, a user of one item does not train either."""
     users = walks()
-    offsets = torch.tensor([0, *map(len, users)]).cumsum(0)
-    long, end = offsets.diff() >= 3, offsets[1:]
     random = np.random.RandomState(21)
     strange = [random.permutation([i for i in range(1, 41) if i not in user])[:10].tolist() for user in users]
-    return Sequences(
-        items=torch.tensor([item for user in users for item in user]),
-        offsets=offsets,
-        train_end=torch.where(long, end - 2, end),
-        valid=torch.where(long, end - 2, -1),
-        test=torch.where(long, end - 1, -1),
-        negatives=torch.tensor(strange),
-        n_items=40,
-    )
+    return left_one_out(users, strange, 40)
 
 
 def trained(name: str) -> dict[str, list[float]]:
