@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     run.add_argument(
         "dataset", metavar="DATASET", nargs="?", default="", help="none: the notebook is about all of them"
     )
+    told = command("config", _config, "show every setting of a data set or experiment, and its layer")
+    told.add_argument("rest", nargs=argparse.REMAINDER, metavar="show DATASET [EXPERIMENT]")
     chosen = parser.parse_args(arguments)
     try:
         chosen.do(chosen)
@@ -50,6 +52,12 @@ def _known(settings: config.Config, dataset: str) -> None:
     if dataset not in settings.datasets:
         known = ", ".join(settings.datasets)
         raise config.ConfigError(f"params.yaml has no data set {dataset!r}; one of {known}")
+
+
+def _config(chosen: argparse.Namespace) -> None:
+    from mmrec.config.__main__ import main as show
+
+    show(chosen.rest)
 
 
 def _settings(_: argparse.Namespace) -> None:

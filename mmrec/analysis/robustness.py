@@ -11,9 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mmrec import config
 from mmrec.evaluation import evaluate, gains
-from mmrec.experiments import grid
 from mmrec.experiments.build import Recommender
 from mmrec.experiments.inputs import Data
 from mmrec.statistics import compare_all, holm
@@ -41,11 +39,6 @@ def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> 
     spread = matrix[present].std(0, correction=0)
     draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(seed)).to(matrix)
     return torch.where(present[:, None], matrix + strength * spread * draw, matrix), present
-
-
-def trained(paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data) -> list[Recommender]:
-    """The trained model of every seed on these data; missing weights are trained first."""
-    return grid.trained_models(paths, settings, dataset, name, data)
 
 
 DISTURBANCES = {"missing": (missing, MISSING), "noise": (noisy, NOISE)}

@@ -69,7 +69,7 @@ def _of_experiment(settings: Config, experiment: Experiment) -> list[Row]:
 
 def main(arguments: list[str]) -> None:
     """Print the table that `arguments` ask for."""
-    parser = argparse.ArgumentParser(prog="python -m mmrec.config", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mmrec config", description=__doc__)
     parser.add_argument("command", choices=["show"])
     parser.add_argument("dataset")
     parser.add_argument("experiment", nargs="?")

@@ -1,6 +1,6 @@
 """Processes that train runs in parallel.
 
-The standard library's pool is kept: joblib's workers outlive a parent that was killed, and take no start-up function.
+The standard library's pool is kept: workers of joblib 1.6 work on after their parent was killed (tried).
 """
 
 import multiprocessing

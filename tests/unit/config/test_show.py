@@ -83,8 +83,9 @@ def test_an_unknown_name_ends_with_one_line(project, asked, named):
         main(["show", *asked])
 
 
-def test_the_command_prints_the_table(project):
-    command = [sys.executable, "-m", "mmrec.config", "show", "shop", "maf"]
+@pytest.mark.parametrize("way", [["mmrec.config"], ["mmrec", "config"]], ids=" ".join)
+def test_the_command_prints_the_table(project, way):
+    command = [sys.executable, "-m", *way, "show", "shop", "maf"]
     assert (
         subprocess.run(command, capture_output=True, text=True, check=True).stdout
         == show(project, "shop", "maf") + "\n"
