@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,12 +30,11 @@ PROBE = 3.0  # seconds that a server has to accept a connection, where only its 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
 
 
-@dataclass(frozen=True)
-class Remote:
-    """A file that can be fetched."""
+class Remote(NamedTuple):
+    """A file that can be fetched: its path below the folder, and its addresses in order of preference."""
 
-    path: str  # where it goes, below the folder
-    urls: tuple[str, ...]  # mirrors, tried in order
+    path: str
+    urls: tuple[str, ...]
 
 
 def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
@@ -43,8 +43,7 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
     `checksums` is a JSON file, path -> {"sha256": .., "size": ..}. The first fetch of a file records its checksum, and
     later fetches must match it. A killed download resumes at the next call.
 
-    Raises:
-        SourceError: a file cannot be fetched or does not match its checksum; the message says what to do.
+    Raises SourceError: a file cannot be fetched or does not match its checksum; the message says what to do.
     """
     for file in files:
         if normalise(file.path) != file.path or file.path == ".":
@@ -58,7 +57,7 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
 
 
 def unreachable(files: Sequence[Remote], folder: Path) -> str | None:
-    """The first file that `folder` lacks and no server can be asked for, as one line; None if there is none."""
+    """One line about the first file that `folder` lacks and no server can be asked for; None if there is none."""
     for file in files:
         target, urls = folder / file.path, [urlsplit(url) for url in file.urls]
         servers = {(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)) for url in urls}
@@ -79,10 +78,10 @@ def _listens(host: str, port: int) -> bool:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Checksum and size of a file."""
+    """Checksum (hex) and size (bytes) of a file."""
 
-    sha256: str  # in hex
-    size: int  # bytes
+    sha256: str
+    size: int
 
     @classmethod
     def of(cls, path: Path) -> "Fingerprint":
@@ -96,26 +95,23 @@ class Checksums:
     """The committed checksums, by path."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.known = path, {}
         remove_leftovers(path.parent, path.name)
         try:
-            self.known = {name: Fingerprint(**known) for name, known in json.loads(path.read_text()).items()}
-        except FileNotFoundError:
-            self.known = {}
+            with contextlib.suppress(FileNotFoundError):
+                self.known = {name: Fingerprint(**known) for name, known in json.loads(path.read_text()).items()}
         except (ValueError, TypeError, AttributeError):
             raise SourceError(f'{path} does not hold {{"file": {{"sha256": "..", "size": ..}}, ..}}') from None
 
     def problem(self, name: str, found: Fingerprint) -> str | None:
         """The difference between `found` and the record; None if there is none. An unknown file is recorded."""
-        expected = self.known.get(name)
-        if expected is None:
+        if name not in self.known:
             self.known[name] = found
+            table = {known: asdict(self.known[known]) for known in sorted(self.known)}
             with atomic(self.path) as path:
-                table = {known: asdict(self.known[known]) for known in sorted(self.known)}
                 path.write_text(json.dumps(table, indent=1) + "\n")
-        elif found != expected:
-            return f"it is {found}; {self.path.name} says {expected}"
-        return None
+        expected = self.known[name]
+        return None if found == expected else f"it is {found}; {self.path.name} says {expected}"
 
 
 async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums) -> list[str | None]:
@@ -126,9 +122,10 @@ async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums)
 
 async def _one(client: aiohttp.ClientSession, file: Remote, folder: Path, checksums: Checksums) -> str | None:
     target = folder / file.path
-    remove_leftovers(target.parent, Part(target).note.name)
+    part = Part(target)
+    remove_leftovers(target.parent, part.note.name)
     if target.exists():
-        Part(target).remove()
+        part.remove()
         problem = checksums.problem(file.path, await asyncio.to_thread(Fingerprint.of, target))
         return problem and (
             f"{target} is another file than expected: {problem}. Remove it to fetch it anew; if it is the provider's "
@@ -137,7 +134,7 @@ async def _one(client: aiohttp.ClientSession, file: Remote, folder: Path, checks
     problems = []
     for url in file.urls:
         try:
-            await _from(client, url, file.path, Part(target), checksums)
+            await _from(client, url, file.path, part, checksums)
             return None
         except web.Unanswered as error:
             problems.append(f"{url}: {error}")
@@ -148,43 +145,37 @@ async def _from(client: aiohttp.ClientSession, url: str, name: str, part: "Part"
     """Fetch, verify and put in place. Any progress resets the number of tries."""
     if part.url != url:  # begun at another mirror
         part.remove()
-    while not await web.retrying()(_continue, client, url, name, part, checksums):
-        await asyncio.sleep(web.PAUSE)
-    problem = checksums.problem(name, await asyncio.to_thread(Fingerprint.of, part.path))
-    if problem:
+    while part.held != part.size:
+        await web.retrying()(_receive, client, url, name, part, checksums)
+        await asyncio.sleep(web.PAUSE if part.held != part.size else 0)
+    if problem := checksums.problem(name, await asyncio.to_thread(Fingerprint.of, part.path)):
         part.remove()
         raise web.Unanswered(problem)
     os.replace(part.path, part.target)
     part.note.unlink()
 
 
-async def _continue(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> bool:
-    """True when the file is whole; False when the connection broke after some progress."""
+async def _receive(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> None:
+    """Receive missing bytes. A connection that breaks after some progress is no failure."""
     before = part.held
     try:
-        if part.held != part.size:
-            await _receive(client, url, name, part, checksums)
+        async with web.answer(client, url, headers=part.rest()) as response:
+            if response.status == 206:
+                part.must_continue_with(response.headers)
+            else:
+                part.begin(url, _validator(response.headers), _announced(response, name, checksums))
+            progress = Progress(name, part.size, part.held, megabytes)
+            with part.path.open("ab") as file:
+                async for chunk in response.content.iter_chunked(web.CHUNK):
+                    file.write(chunk)
+                    file.flush()  # a killed process keeps every written byte
+                    progress.advance(len(chunk))
     except web.NoSuchRange:
         part.remove()
         raise
     except web.Passing:
         if part.held <= before:
             raise
-    return part.held == part.size
-
-
-async def _receive(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> None:
-    async with web.answer(client, url, headers=part.rest()) as response:
-        if response.status == 206:
-            part.must_continue_with(response.headers)
-        else:
-            part.begin(url, _validator(response.headers), _announced(response, name, checksums))
-        progress = Progress(name, part.size, part.held, megabytes)
-        with part.path.open("ab") as file:
-            async for chunk in response.content.iter_chunked(web.CHUNK):
-                file.write(chunk)
-                file.flush()  # a killed process keeps every written byte
-                progress.advance(len(chunk))
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
@@ -212,8 +203,7 @@ class Part:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.path = target.with_name(f".{target.name}.part")
-        self.note = target.with_name(f".{target.name}.part.json")
+        self.path, self.note = (target.with_name(f".{target.name}.part{ending}") for ending in ("", ".json"))
         self.url = self.validator = self.size = None
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):  # a damaged note: start anew
             said = json.loads(self.note.read_text())
@@ -226,9 +216,8 @@ class Part:
 
     def rest(self) -> dict[str, str]:
         """Request headers for the missing bytes, on condition that the file is unchanged."""
-        if not (self.held and self.validator):
-            return {}
-        return {"Range": f"bytes={self.held}-", "If-Range": self.validator}
+        held = self.held
+        return {"Range": f"bytes={held}-", "If-Range": self.validator} if held and self.validator else {}
 
     def begin(self, url: str, validator: str | None, size: int) -> None:
         """Start a new content: discard the bytes held so far."""
@@ -239,13 +228,10 @@ class Part:
             path.write_text(json.dumps({"url": url, "validator": validator, "size": size}))
 
     def must_continue_with(self, headers: Mapping[str, str]) -> None:
-        """Check that the response continues these bytes of the same content; else raise NoSuchRange."""
+        """Raise NoSuchRange unless the response continues these bytes of the same content."""
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
-        if (
-            match is None
-            or (int(match[1]), int(match[2])) != (self.held, self.size)
-            or (_validator(headers) or self.validator) != self.validator
-        ):
+        continues = match and (int(match[1]), int(match[2])) == (self.held, self.size)
+        if not continues or (_validator(headers) or self.validator) != self.validator:
             raise web.NoSuchRange("another part of the file than asked for")
 
     def remove(self) -> None:

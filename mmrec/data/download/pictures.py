@@ -7,10 +7,11 @@ import json
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import pandas as pd
@@ -27,40 +28,34 @@ WAITING = 4  # pictures in flight or waiting to be decoded, per connection
 HOST_IS_GONE = 50  # consecutive addresses that failed for temporary reasons, after all tries
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The result of asking one address."""
+class Outcome(NamedTuple):
+    """The result of asking one address: the picture's path below images/, or the reason why there is none."""
 
-    image: str = ""  # path of the picture below images/; "" for none
-    reason: str = ""  # why there is no picture
+    image: str = ""
+    reason: str = ""
 
 
-class Journal:
-    """One JSON line an address, appended, so that a killed writer loses one line at most. One process holds it.
+Write = Callable[[str, Outcome], None]
 
-    Raises:
-        SourceError: another process holds the file, or a line is damaged.
+
+@contextmanager
+def journal(path: Path) -> Iterator[tuple[dict[str, Outcome], Write]]:
+    """The recorded final outcomes by address, and a function that appends one. One process at a time holds the file.
+
+    An outcome is one JSON line, so that a killed writer loses one line at most.
+
+    Raises SourceError: another process holds the file, or a line is damaged.
     """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._file = path.open("a+b")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.outcomes = self._read()
-        except SourceError:
-            self._file.close()
-            raise
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
             raise SourceError(f"{path} is in use: another process fetches pictures into {path.parent}") from None
-
-    def _read(self) -> dict[str, Outcome]:
-        self._file.seek(0)
-        content = self._file.read()
+        file.seek(0)
+        content = file.read()
         whole = content.rfind(b"\n") + 1
-        os.ftruncate(self._file.fileno(), whole)  # a half-written line would spoil the next one
+        os.ftruncate(file.fileno(), whole)  # a half-written line would spoil the next one
         outcomes = {}
         for number, line in enumerate(content[:whole].splitlines(), start=1):
             try:
@@ -68,52 +63,44 @@ class Journal:
                 url = entry.pop("url")
                 outcomes[url] = Outcome(**entry)
             except (ValueError, TypeError, KeyError, AttributeError):
-                raise SourceError(f"{self.path.name}:{number} is damaged: remove {self.path} to begin anew") from None
-        return outcomes
+                raise SourceError(f"{path.name}:{number} is damaged: remove {path} to begin anew") from None
 
-    def write(self, url: str, outcome: Outcome) -> None:
-        """Record a final outcome: later runs do not ask this address again."""
-        self._file.write(json.dumps({"url": url, **asdict(outcome)}).encode() + b"\n")
-        self._file.flush()
+        def write(url: str, outcome: Outcome) -> None:
+            file.write(json.dumps({"url": url, **outcome._asdict()}).encode() + b"\n")
+            file.flush()
 
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        yield outcomes, write
 
 
 def fetch_pictures(
-    candidates: pd.DataFrame,
-    folder: Path,
-    *,
-    per_host: int = 16,
-    deadline: float = 30.0,
-    trusted: Sequence[str] = (),
+    candidates: pd.DataFrame, folder: Path, *, per_host: int = 16, deadline: float = 30.0, trusted: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Fetch the first usable picture of each item to folder/images/<2 hex>/<sha256 of the thumbnail>.jpg.
-
-    `candidates` has item_id (str) and urls (list of str, best first). At most `per_host` connections to a host are open
-    at a time, and a request may take `deadline` seconds. Connections go to public addresses and to those in `trusted`
-    (as "127.0.0.1:8000") only.
-
-    Returns item_id, image (path below images/, or empty) and reason (of the best address, if there is no picture), one
-    row a candidate in the same order. folder/pictures.csv holds the same table.
 
     A killed run resumes at the next call, also with other candidates. Final outcomes (a picture, not found, ...) are
     kept in folder/pictures.jsonl and not asked again. Temporary failures (timeout, server error, no connection, ...)
     are retried a few times now, and again in the next call.
+
+    Args:
+        candidates: item_id (str), urls (list of str, best first).
+        per_host: connections that are open to one host at a time.
+        deadline: seconds that a request may take.
+        trusted: "address:port" of servers that may be asked though their address is not public.
+
+    Returns:
+        item_id, image (path below images/, or empty), reason (of the best address, if there is no picture): a row a
+        candidate, in the same order. folder/pictures.csv holds the same table.
 
     Raises:
         SourceError: all addresses failed for temporary reasons, the folder cannot be written to, or another process
             fetches into it.
     """
     try:
-        with Journal(folder / "pictures.jsonl") as journal, warnings.catch_warnings():
+        with journal(folder / "pictures.jsonl") as (known, write), warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images.MAX_PIXELS is stricter
             for place in (folder, *(folder / "images").glob("*")):
                 remove_leftovers(place)
-            fetch = Fetch(folder / "images", journal, per_host)
+            fetch = Fetch(folder / "images", known, write, per_host)
             asyncio.run(fetch.run(candidates["urls"], aiohttp.ClientTimeout(total=deadline), trusted))
         counts = Counter(outcome.reason for outcome in fetch.passing.values())
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
@@ -125,8 +112,7 @@ def fetch_pictures(
         if reasons:
             report(f"pictures: these addresses may answer another time, and are asked again in the next run: {reasons}")
         outcomes = fetch.final | fetch.passing
-        found = [_best(urls, outcomes) for urls in candidates["urls"]]
-        table = pd.DataFrame(map(asdict, found), columns=["image", "reason"])
+        table = pd.DataFrame([_best(urls, outcomes) for urls in candidates["urls"]], columns=Outcome._fields)
         table.insert(0, "item_id", candidates["item_id"].to_numpy())
         with atomic(folder / "pictures.csv") as path:
             table.to_csv(path, index=False)
@@ -148,12 +134,10 @@ def _best(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> Outcome | Non
 class Fetch:
     """One run: the addresses asked so far, and their outcomes."""
 
-    def __init__(self, images: Path, journal: Journal, per_host: int) -> None:
-        self.images, self.journal, self.per_host = images, journal, per_host
-        self.final = {  # by address
-            url: outcome
-            for url, outcome in journal.outcomes.items()
-            if not outcome.image or (images / outcome.image).is_file()
+    def __init__(self, images: Path, known: Mapping[str, Outcome], write: Write, per_host: int) -> None:
+        self.images, self.write, self.per_host = images, write, per_host
+        self.final = {  # by address; a picture that somebody removed is fetched again
+            url: found for url, found in known.items() if not found.image or (images / found.image).is_file()
         }
         self.passing: dict[str, Outcome] = {}
         self._asked: dict[str, asyncio.Task[Outcome]] = {}
@@ -165,29 +149,25 @@ class Fetch:
         unknown = [urls for urls in items if _best(urls, self.final) is None]
         progress = Progress("pictures", len(items), len(items) - len(unknown))
         waiting = iter(unknown)
+
+        async def work() -> None:
+            for urls in waiting:  # shared by all workers
+                for url in urls:
+                    if url not in self._asked:  # items may share a picture
+                        self._asked[url] = asyncio.create_task(self._outcome(url))
+                    if (await self._asked[url]).image:
+                        break
+                progress.advance()
+
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as self._decoders:
             async with web.session(timeout, trusted=trusted) as self._client:
-                await asyncio.gather(*(self._work(waiting, progress) for _ in range(WAITING * self.per_host)))
-
-    async def _work(self, waiting: Iterator[Sequence[str]], progress: Progress) -> None:
-        """Take items until none is left. Ask an item's addresses until one gives a picture."""
-        for urls in waiting:
-            for url in urls:
-                if (await self._outcome(url)).image:
-                    break
-            progress.advance()
+                await asyncio.gather(*(work() for _ in range(WAITING * self.per_host)))
 
     async def _outcome(self, url: str) -> Outcome:
         if url in self.final:
             return self.final[url]
-        if url not in self._asked:  # items may share a picture
-            self._asked[url] = asyncio.create_task(self._ask(url))
-        return await self._asked[url]
-
-    async def _ask(self, url: str) -> Outcome:
         try:
-            host = web.host_of(url)
-            content = await self._patiently(url, host)
+            content = await self._content(url, web.host_of(url))
             loop = asyncio.get_running_loop()
             outcome = Outcome(image=await loop.run_in_executor(self._decoders, _store, self.images, content))
         except web.Passing as error:
@@ -196,22 +176,22 @@ class Fetch:
         except (web.Unanswered, NoPicture) as error:
             outcome = Outcome(reason=str(error))
         self.final[url] = outcome
-        self.journal.write(url, outcome)
+        self.write(url, outcome)
         return outcome
 
-    async def _patiently(self, url: str, host: str) -> bytes:
+    async def _content(self, url: str, host: str) -> bytes:
         """The content at `url`, with retries, unless the host has failed too often."""
         if self._failures[host] >= HOST_IS_GONE:
             raise web.Passing("host is gone")
         try:
-            content = await web.retrying()(self._content, url, host)
+            content = await web.retrying()(self._receive, url, host)
         except web.Unanswered as error:
             self._failures[host] = self._failures[host] + 1 if isinstance(error, web.Passing) else 0
             raise
         self._failures[host] = 0
         return content
 
-    async def _content(self, url: str, host: str) -> bytes:
+    async def _receive(self, url: str, host: str) -> bytes:
         content = bytearray()
         async with self._connections[host], web.answer(self._client, url) as response:
             async for chunk in response.content.iter_chunked(web.CHUNK):

@@ -1,4 +1,4 @@
-"""HTTP(S) requests, bounded in number and in time, with a named reason for every failure.
+"""HTTP(S) requests, bounded in number and time. Every failure has a named reason.
 
 aiohttp-retry repeats requests alone; tenacity also repeats a body that breaks off.
 """
@@ -44,14 +44,26 @@ class PrivateAddress(OSError):
     """A connection to an address that is not public."""
 
 
+FAILURES = (  # exception, its kind of failure and reason; the first match counts
+    (aiohttp.TooManyRedirects, Unanswered, "redirect loop"),
+    ((aiohttp.NonHttpUrlClientError, aiohttp.NonHttpUrlRedirectClientError), Unanswered, "unsupported scheme"),
+    (ValueError, Unanswered, "malformed address"),  # of aiohttp, urlsplit and malformed host names
+    (aiohttp.ClientConnectorDNSError, Passing, "name not resolved"),
+    (aiohttp.ClientConnectorError, Passing, "no connection"),
+    (TimeoutError, Passing, "no answer in time"),
+    (aiohttp.ClientResponseError, Passing, "malformed answer"),
+    ((aiohttp.ClientError, ConnectionError), Passing, "connection lost"),
+)
+
+
 def session(
     timeout: aiohttp.ClientTimeout, *, per_host: int = 0, trusted: Collection[str] | None = None, decode: bool = True
 ) -> aiohttp.ClientSession:
-    """A client without cookies, to be used as a context manager.
+    """A client without cookies, a context manager.
 
-    `per_host` limits open connections (0: no limit). With `trusted` given, connections go to public addresses and to
-    `trusted` ones (as `address:port`) only. The check sees the address of the socket, so that no name can evade it.
-    `decode` undoes a Content-Encoding.
+    `per_host` limits open connections (0: no limit). `decode` undoes a Content-Encoding. With `trusted` given,
+    connections go to public addresses and to the trusted ones (`address:port`) only. The check sees the address of the
+    socket, so no host name evades it.
     """
 
     def open_socket(where: tuple) -> socket.socket:
@@ -60,10 +72,9 @@ def session(
             raise PrivateAddress("private address")
         return socket.socket(family, kind, protocol)
 
+    factory = None if trusted is None else open_socket
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0, limit_per_host=per_host, socket_factory=None if trusted is None else open_socket
-        ),
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=per_host, socket_factory=factory),
         timeout=timeout,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
@@ -80,11 +91,7 @@ def _is_public(address: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """The server of an address, with its port if it names one.
-
-    Raises:
-        Unanswered: the address is malformed or not http(s).
-    """
+    """The host of an address, with its port if it names one. Raises Unanswered: malformed, or not http(s)."""
     with _named_failures():
         parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
@@ -96,11 +103,9 @@ def host_of(url: str) -> str:
 
 @asynccontextmanager
 async def answer(client: aiohttp.ClientSession, url: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The response of `url`; `options` are aiohttp's. Failures while the block reads the body are named, too.
+    """The response of `url`; `options` are aiohttp's.
 
-    Raises:
-        Unanswered: a permanent failure.
-        Passing: a temporary failure.
+    Raises Passing (temporary) or Unanswered (permanent), also while the block reads the body.
     """
     with _named_failures():
         host_of(url)
@@ -113,37 +118,24 @@ async def answer(client: aiohttp.ClientSession, url: str, **options: Any) -> Asy
 def _named_failures() -> Iterator[None]:
     try:
         yield
-    except aiohttp.TooManyRedirects:
-        raise Unanswered("redirect loop") from None
-    except (aiohttp.NonHttpUrlClientError, aiohttp.NonHttpUrlRedirectClientError):
-        raise Unanswered("unsupported scheme") from None
-    except ValueError:  # raised by aiohttp, by urlsplit, and for malformed host names
-        raise Unanswered("malformed address") from None
-    except aiohttp.ClientConnectorDNSError:
-        raise Passing("name not resolved") from None
-    except aiohttp.ClientConnectorError as error:
-        if isinstance(error.os_error, PrivateAddress):
+    except Exception as error:
+        if isinstance(getattr(error, "os_error", None), PrivateAddress):
             raise Unanswered("private address") from None
-        raise Passing("no connection") from None
-    except TimeoutError:
-        raise Passing("no answer in time") from None
-    except aiohttp.ClientResponseError:
-        raise Passing("malformed answer") from None
-    except (aiohttp.ClientError, ConnectionError):
-        raise Passing("connection lost") from None
+        for exception, failure, reason in FAILURES:
+            if isinstance(error, exception):
+                raise failure(reason) from None
+        raise
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:
     status, asked = response.status, response.headers.get("Retry-After", "").strip()
-    pause = float(asked) if asked.isdecimal() else 0.0
     if status in (404, 410):
         raise Unanswered("not found")
     if status == 416:
         raise NoSuchRange("no such range")
-    if status == 429:
-        raise Passing("too many requests", pause)
-    if status == 408 or status >= 500:
-        raise Passing("server error", pause)
+    if status in (408, 429) or status >= 500:
+        reason = "too many requests" if status == 429 else "server error"
+        raise Passing(reason, float(asked) if asked.isdecimal() else 0.0)
     if status not in (200, 206):
         raise Unanswered(f"status {status}")
 

@@ -13,7 +13,7 @@ from shop_files import png_header
 
 from mmrec.data.cleaning.images import thumbnail
 from mmrec.data.download import pictures, web
-from mmrec.data.download.pictures import Journal, fetch_pictures
+from mmrec.data.download.pictures import fetch_pictures, journal
 from mmrec.data.sources import SourceError
 
 
@@ -341,7 +341,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path, torn):
 
 
 def test_one_process_at_a_time(tmp_path):
-    with Journal(tmp_path / "pictures.jsonl"), servers.Server({"a": A}) as server:
+    with journal(tmp_path / "pictures.jsonl"), servers.Server({"a": A}) as server:
         with pytest.raises(SourceError, match="is in use: another process fetches pictures"):
             fetch(server, tmp_path, "a")
         assert not server.requests
