@@ -21,10 +21,10 @@ CATEGORY = "Sports_and_Outdoors"
 def alone(folder: Path) -> int:
     """Inflate and parse every line; nothing is checked or kept."""
     from mmrec.data.sources import amazon
-    from mmrec.data.sources.amazon.lines import json_record, numbered_lines
+    from mmrec.data.sources.amazon.lines import numbered_lines, record
 
     lines = chain(*(numbered_lines(path) for path in amazon.files(folder, 2018, CATEGORY)))
-    return sum(json_record(line) is not None for _, line in lines)
+    return sum(record(line) is not None for _, line in lines)
 
 
 def read(folder: Path) -> int:

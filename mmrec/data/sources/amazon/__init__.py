@@ -40,8 +40,7 @@ def read(folder: Path, release: int, category: str) -> Tables:
     about a product is used. `quality["fields"]` counts the faulty fields of kept items. The shop's own name is no
     category. A picture that could not be fetched counts as an unusable image.
 
-    Raises:
-        SourceError: a file is missing, cut off or not compressed, or no line of it is usable.
+    Raises SourceError: a file is missing, cut off or not compressed, or no line of it is usable.
     """
     of_reviews, of_products = files(folder, release, category)
     bought = reviews.read(of_reviews)
@@ -64,15 +63,15 @@ def read(folder: Path, release: int, category: str) -> Tables:
     return tables
 
 
-def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
-    """Addresses of the pictures of reviewed items: item_id, urls (list of str, best first), an item a row.
-
-    Items without any address are left out. Raises what `read` does.
-    """
-    of_reviews, of_products = files(folder, release, category)
-    reviewed = set(reviews.read(of_reviews).frame["item_id"].unique().tolist())
-    found = metadata.addresses(of_products, release, reviewed)
-    return found[found["urls"].str.len() > 0].reset_index(drop=True)
+def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]:
+    """Items with the `image` that `path` lists ("" for none), and the items without their picture, by reason."""
+    if not path.exists():
+        return replace(items, frame=items.frame.assign(image="")), {}
+    fetched = read_csv(path, ["item_id", "image", "reason"]).frame.drop_duplicates("item_id").set_index("item_id")
+    ids = items.frame["item_id"]
+    image, reason = (ids.map(fetched[name]).fillna("") for name in ("image", "reason"))
+    lost = {name: ids[reason == name].tolist() for name in reason.unique() if name}
+    return replace(items, frame=items.frame.assign(image=image)), lost
 
 
 def files(folder: Path, release: int, category: str) -> list[Path]:
@@ -94,24 +93,23 @@ def placed(source: AmazonSource) -> list[str]:
 def assemble(source: AmazonSource, downloads: Path, folder: Path) -> None:
     """Link the raw files into `folder` from `downloads`, and fetch the pictures if the source asks for them.
 
-    Raises:
-        SourceError: a downloaded file cannot be read, or no picture can be fetched.
+    Raises SourceError: a downloaded file cannot be read, or no picture can be fetched.
     """
     names = placed(source)
     if source.pictures is not None:
-        urls = candidates(downloads, source.release, source.category)
-        pictures = fetch_pictures(urls, downloads, **asdict(source.pictures))
+        found = candidates(downloads, source.release, source.category)
+        pictures = fetch_pictures(found, downloads, **asdict(source.pictures))
         names += ["pictures.csv", *(f"images/{name}" for name in pictures["image"].unique() if name)]
     for name in names:
         link(downloads / name, folder / name)
 
 
-def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]:
-    """Items with the `image` that `path` lists ("" for none), and the items without their picture, by reason."""
-    if not path.exists():
-        return replace(items, frame=items.frame.assign(image="")), {}
-    fetched = read_csv(path, ["item_id", "image", "reason"]).frame.drop_duplicates("item_id").set_index("item_id")
-    ids = items.frame["item_id"]
-    image, reason = (ids.map(fetched[name]).fillna("") for name in ("image", "reason"))
-    lost = {name: ids[reason == name].tolist() for name in reason.unique() if name}
-    return replace(items, frame=items.frame.assign(image=image)), lost
+def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
+    """The pictures' addresses of reviewed items that have any: item_id, urls (list of str, best first), an item a row.
+
+    Raises what `read` does.
+    """
+    of_reviews, of_products = files(folder, release, category)
+    reviewed = set(reviews.read(of_reviews).frame["item_id"].unique().tolist())
+    found = metadata.addresses(of_products, release, reviewed)
+    return found[found["urls"].str.len() > 0].reset_index(drop=True)

@@ -1,13 +1,11 @@
 """Gzip files with one record a line, read line by line.
 
-PyArrow's parser saves a quarter of the processor time. It stops at a line that is no JSON, so that a second parser
-would be needed.
+PyArrow's JSON parser takes three quarters of the processor time, but stops at a malformed line.
 """
 
-import ast
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     Memory does not grow with the file. PyArrow inflates: Python's gzip overlooks zeros behind the content.
 
-    Raises:
-        SourceError: the file is missing, cut off, damaged or not compressed.
+    Raises SourceError: the file is missing, cut off, damaged or not compressed.
     """
     must_exist(path)
     number = 0
@@ -42,19 +39,10 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise SourceError(f"{path.name} {problem}: place it in {path.parent} as it was provided") from None
 
 
-def json_record(line: bytes) -> dict[str, Any] | None:
-    """The JSON object of a line; None if the line is malformed. All numbers are floats."""
+def record(line: bytes, parse: Callable[[str], Any] = JSON.decode) -> dict[str, Any] | None:
+    """The object of a line, by default JSON with all numbers as floats; None if the line is malformed."""
     try:
-        record = JSON.decode(line.decode())
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def literal_record(line: bytes) -> dict[str, Any] | None:
-    """The Python dict literal of a line; None if the line is malformed. Nothing is executed."""
-    try:
-        record = ast.literal_eval(line.decode())
+        found = parse(line.decode())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else None

@@ -1,5 +1,6 @@
 """Metadata: a record for each product. Only products that somebody reviewed are used."""
 
+import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -7,17 +8,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmrec.data.cleaning.rows import Rows
 from mmrec.data.sources.amazon import words
-from mmrec.data.sources.amazon.lines import json_record, literal_record, numbered_lines
+from mmrec.data.sources.amazon.lines import numbered_lines, record
 
 LITERAL = re.compile(rb"\{'asin': '([0-9A-Za-z]+)', ")
 LONGEST_NAME = 100  # characters of a category's name
+COLUMNS = ["item_id", "title", "text", "categories"]
 SIZE = re.compile(r"\._[A-Za-z0-9,_-]+_(?=\.[a-z]+$)")  # the part of a picture's address that scales it
 
 
@@ -41,18 +43,18 @@ FIELDS = {  # by release; the first files of 2018 have one `image` instead of th
 
 
 def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[Rows, dict[str, np.ndarray]]:
-    """The products in `reviewed` in the order of the file: item_id, title, text (str), categories (list of str).
+    """The products in `reviewed`, in the order of the file, and the lines of each problem of a field.
 
-    With them, for each problem of a field, the lines that have it.
+    Columns: item_id, title, text (str), categories (list of str).
     """
     products, lines, dropped, wrong = [], [], defaultdict(list), defaultdict(list)
-    for line, record in _first_records(path, FIELDS[release], reviewed, dropped):
-        product, problems = _described(record, FIELDS[release], category)
+    for line, found in _first_records(path, FIELDS[release], reviewed, dropped):
+        product, problems = _described(found, FIELDS[release], category)
         products.append(product)
         lines.append(line)
         for problem in problems:
             wrong[problem].append(line)
-    frame = pd.DataFrame(products, columns=Product._fields).assign(line=np.array(lines, dtype=np.int64))
+    frame = pd.DataFrame(products, columns=COLUMNS).assign(line=np.array(lines, dtype=np.int64))
     rows = Rows(path.name, frame, {reason: np.array(where) for reason, where in dropped.items()})
     return rows.require(), {problem: np.array(where) for problem, where in wrong.items()}
 
@@ -61,15 +63,8 @@ def addresses(path: Path, release: int, reviewed: set[str]) -> pd.DataFrame:
     """item_id, urls (list of str, best first; [] if none is known) of the products in `reviewed`."""
     fields = FIELDS[release]
     records = _first_records(path, fields, reviewed, defaultdict(list))
-    found = [(words.text(record[fields.item_id]), _addresses(record, fields)) for _, record in records]
+    found = [(words.text(product[fields.item_id]), _addresses(product, fields)) for _, product in records]
     return pd.DataFrame(found, columns=["item_id", "urls"])
-
-
-class Product(NamedTuple):
-    item_id: str
-    title: str
-    text: str
-    categories: list[str]
 
 
 def _first_records(
@@ -78,30 +73,29 @@ def _first_records(
     """The first record of each reviewed product, with its line. Other lines are appended to `dropped`, by reason."""
     seen = set()
     for number, line in numbered_lines(path):
-        if (record := json_record(line) if fields.is_json else _literal(line, reviewed)) is None:
-            reason = "malformed line"
-        elif (item_id := words.text(record.get(fields.item_id))) not in reviewed:
-            reason = "never reviewed" if item_id else "no item"
+        if (product := record(line) if fields.is_json else _literal(line, reviewed)) is None:
+            dropped["malformed line"].append(number)
+        elif (item_id := words.text(product.get(fields.item_id))) not in reviewed:
+            dropped["never reviewed" if item_id else "no item"].append(number)
         elif item_id in seen:
-            reason = "duplicate"
+            dropped["duplicate"].append(number)
         else:
             seen.add(item_id)
-            yield number, record
-            continue
-        dropped[reason].append(number)
+            yield number, product
 
 
 def _literal(line: bytes, reviewed: set[str]) -> dict[str, Any] | None:
     # Parsing takes forty times as long as this match, and most products of a shop are not in `reviewed`.
     begin = LITERAL.match(line)
-    is_whole = begin and line.rstrip().endswith(b"}")
-    return {"asin": item_id} if is_whole and (item_id := begin[1].decode()) not in reviewed else literal_record(line)
+    if begin and line.rstrip().endswith(b"}") and (item_id := begin[1].decode()) not in reviewed:
+        return {"asin": item_id}
+    return record(line, ast.literal_eval)
 
 
-def _described(record: dict[str, Any], fields: Fields, category: str) -> tuple[Product, list[str]]:
-    """A product, and the names of the problems of its fields."""
-    title, brand = words.text(record.get("title")), words.text(record.get(fields.brand))
-    pieces, paths = words.texts(record.get("description")), record.get(fields.categories)
+def _described(found: dict[str, Any], fields: Fields, category: str) -> tuple[tuple, list[str]]:
+    """The `COLUMNS` of a product, and the names of the problems of its fields."""
+    title, brand = words.text(found.get("title")), words.text(found.get(fields.brand))
+    pieces, paths = words.texts(found.get("description")), found.get(fields.categories)
     description = " ".join(filter(None, map(words.plain, pieces)))
     names = chain.from_iterable(map(words.texts, paths if isinstance(paths, list) else []))
     categories = [_category(name, category) for name in names]
@@ -110,14 +104,13 @@ def _described(record: dict[str, Any], fields: Fields, category: str) -> tuple[P
         "script for a title": is_code,
         "markup in title": words.has_markup(title) and not is_code,
         "markup in description": any(map(words.has_markup, pieces)),
-        "description not in a list": isinstance(record.get("description"), str) and fields.is_json,
+        "description not in a list": isinstance(found.get("description"), str) and fields.is_json,
         "no description": not description,
         "markup in categories": None in categories,
     }
     title, brand = "" if is_code else words.plain(title), words.plain(brand)
     text = " ".join(filter(None, (words.sentence(title), words.sentence(brand), description)))
-    names = list(dict.fromkeys(filter(None, categories)))
-    product = Product(words.text(record.get(fields.item_id)), title, text, names)
+    product = words.text(found.get(fields.item_id)), title, text, list(dict.fromkeys(filter(None, categories)))
     return product, [problem for problem, holds in problems.items() if holds]
 
 
@@ -131,9 +124,9 @@ def _category(name: str, shop: str) -> str | None:
     return "" if own == shop else found
 
 
-def _addresses(record: dict[str, Any], fields: Fields) -> list[str]:
-    pictures = [url for name in fields.pictures for url in _urls(record.get(name))]
-    full = [SIZE.sub("", url) for name in fields.thumbnails for url in _urls(record.get(name))]
+def _addresses(product: dict[str, Any], fields: Fields) -> list[str]:
+    pictures = [url for name in fields.pictures for url in _urls(product.get(name))]
+    full = [SIZE.sub("", url) for name in fields.thumbnails for url in _urls(product.get(name))]
     return list(dict.fromkeys(pictures + full))
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from mmrec.data.cleaning.rows import Rows, SourceError
 from mmrec.data.cleaning.tables import LAST_SECOND, seconds
-from mmrec.data.sources.amazon.lines import json_record, numbered_lines
+from mmrec.data.sources.amazon.lines import numbered_lines, record
 from mmrec.data.sources.amazon.words import text
 
 HEADER = b"user_id,parent_asin,rating,timestamp"  # of the comma-separated reviews of release 2023
@@ -23,39 +24,40 @@ Review = tuple[str, str, Any]  # user, item, time as the file has it
 
 def read(path: Path) -> Rows:
     """Reviews in the order of the file: user_id, item_id (str), timestamp (int64 seconds, 0 if none is valid)."""
-    is_csv = path.name.endswith(".csv.gz")
-    tables, block, dropped = [TABLE.empty_table()], [], defaultdict(list)
-    for number, review in _csv_reviews(path) if is_csv else _json_reviews(path):
-        if reason := _reason(review):
-            dropped[reason].append(number)
-            continue
-        block.append((*review, number))
-        if len(block) == BLOCK:
-            tables.append(_table(block, is_csv))
-            block = []
-    tables.append(_table(block, is_csv))
+    is_csv, tables, dropped = path.name.endswith(".csv.gz"), [TABLE.empty_table()], defaultdict(list)
+    kept = _kept(path, is_csv, dropped)
+    while block := list(islice(kept, BLOCK)):
+        users, items, times, lines = zip(*block, strict=True)
+        tables.append(pa.table([users, items, _seconds(times, is_csv), lines], schema=TABLE))
     frame = pa.concat_tables(tables).to_pandas()
     return Rows(path.name, frame, {reason: np.array(lines) for reason, lines in dropped.items()}).require()
 
 
-def _json_reviews(path: Path) -> Iterator[tuple[int, Review | None]]:
+def _kept(path: Path, is_csv: bool, dropped: dict[str, list[int]]) -> Iterator[tuple[str, str, Any, int]]:
+    """User, item, time and line of every usable review. Other lines are appended to `dropped`, by reason."""
+    parse = _from_csv if is_csv else _from_json
     for number, line in numbered_lines(path):
-        if (record := json_record(line)) is None:
-            yield number, None
+        if is_csv and number == 1:
+            if line.rstrip() != HEADER:
+                raise SourceError(f"{path.name}:1: the header must be {HEADER.decode()} (it is {line[:80]!r})")
+        elif reason := _reason(review := parse(line)):
+            dropped[reason].append(number)
         else:
-            yield number, (text(record.get("reviewerID")), text(record.get("asin")), record.get("unixReviewTime"))
+            yield *review, number
 
 
-def _csv_reviews(path: Path) -> Iterator[tuple[int, Review | None]]:
-    for number, line in numbered_lines(path):
-        if number > 1:
-            try:
-                user, item, _, time = line.decode().split(",")
-                yield number, (user.strip(), item.strip(), time)
-            except ValueError:  # another number of fields, or not UTF-8
-                yield number, None
-        elif line.rstrip() != HEADER:
-            raise SourceError(f"{path.name}:1: the header must be {HEADER.decode()} (it is {line[:80]!r})")
+def _from_json(line: bytes) -> Review | None:
+    if (found := record(line)) is None:
+        return None
+    return text(found.get("reviewerID")), text(found.get("asin")), found.get("unixReviewTime")
+
+
+def _from_csv(line: bytes) -> Review | None:
+    try:
+        user, item, _, time = line.decode().split(",")
+    except ValueError:  # another number of fields, or not UTF-8
+        return None
+    return user.strip(), item.strip(), time
 
 
 def _reason(review: Review | None) -> str:
@@ -70,8 +72,8 @@ def _reason(review: Review | None) -> str:
     return "malformed id" if not ids.isprintable() or " " in ids or "/" in ids or "\\" in ids else ""
 
 
-def _table(reviews: list[tuple], is_csv: bool) -> pa.Table:
-    users, items, times, lines = zip(*reviews, strict=True) if reviews else ((), (), (), ())
+def _seconds(times: tuple, is_csv: bool) -> np.ndarray:
+    """Whole seconds, (len(times),) int64; 0 for none that is valid."""
     if is_csv:  # milliseconds
         time = pd.to_numeric(pd.Series(times, dtype=object), errors="coerce").to_numpy(np.float64) / 1000
     else:
@@ -79,5 +81,4 @@ def _table(reviews: list[tuple], is_csv: bool) -> pa.Table:
         time = np.array([each if isinstance(each, float) else 0 for each in times], dtype=np.float64)
         if is_text.any():
             time[is_text] = seconds(pd.Series([text(each) for each in times if isinstance(each, str)], dtype=str))
-    time = np.where((time > 0) & (time <= LAST_SECOND), time, 0).astype(np.int64)
-    return pa.table([users, items, time, lines], schema=TABLE)
+    return np.where((time > 0) & (time <= LAST_SECOND), time, 0).astype(np.int64)
