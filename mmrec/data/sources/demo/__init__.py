@@ -2,12 +2,11 @@
 
 The catalogue (catalogue.py) gives each item a look, a manner of description, a place in a tree of categories and a
 popularity, all independent of each other. Looks are drawn and descriptions written (content.py). Shoppers choose
-each next item for one of five reasons whose shares params.yaml sets (catalogue.py). One seed determines every
-byte; each part draws from a stream of its own, so that other shoppers leave the pictures as they are.
+each next item for one of five reasons, whose shares params.yaml sets. One seed determines every byte. Each part draws
+from a stream of its own, so that other shoppers leave the pictures as they are.
 
-So that a report of data quality has something to report, the files hold a few flaws, none of which touches a good row:
-see the constants below, and the items that lack a picture (half of them name a file that is not there), words or
-categories.
+The files hold a few flaws, for a report of data quality to find; no flaw touches a good row. The constants below count
+them. Some items lack a picture (half of them name a file that is not there), words or categories.
 """
 
 import csv
@@ -32,9 +31,10 @@ def fetch(source: DemoSource, folder: Path) -> None:
     shop = draw_catalogue(source)
     pictured = ~_missing(source, "picture")
     with replacing(folder) as partial:
-        _write_interactions(source, shop, partial / "interactions.csv")
-        _write_items(source, shop, pictured, partial / "items.csv")
-        _write_pictures(source, shop, pictured, partial / "images")
+        _write_csv(partial / "interactions.csv", ["user_id", "item_id", "timestamp"], _interactions(source, shop))
+        rows = _items(source, shop, np.flatnonzero(~pictured))
+        _write_csv(partial / "items.csv", ["item_id", "title", "text", "categories", "image"], rows)
+        _write_pictures(source, shop, np.flatnonzero(pictured), partial / "images")
 
 
 def shown(source: DemoSource) -> np.ndarray:
@@ -55,21 +55,18 @@ def _missing(source: DemoSource, modality: str) -> np.ndarray:
     return np.isin(np.arange(source.items), lacking)
 
 
-def _write_interactions(source: DemoSource, shop: Catalogue, path: Path) -> None:
+def _interactions(source: DemoSource, shop: Catalogue) -> list[list[str]]:
     rows = [[f"shopper-{u:05d}", f"item-{i:04d}", str(t)] for u, i, t in zip(*interactions(source, shop), strict=True)]
-    random = stream(source, "flawed rows")
-    flaws = [("repeat", REPEATED_ROWS), ("no time", ROWS_WITHOUT_TIME), ("malformed", MALFORMED_LINES)]
-    kinds = [kind for kind, count in flaws for _ in range(count)]
-    places = random.integers(len(rows), size=len(kinds))
-    for place, kind in sorted(zip(places.tolist(), kinds, strict=True), reverse=True):
+    kinds = ["repeat"] * REPEATED_ROWS + ["no time"] * ROWS_WITHOUT_TIME + ["malformed"] * MALFORMED_LINES
+    places = stream(source, "flawed rows").integers(len(rows), size=len(kinds)).tolist()
+    for place, kind in sorted(zip(places, kinds, strict=True), reverse=True):
         user, item, time = rows[place]
         flawed = {"repeat": [user, item, time], "no time": [user, item, ""], "malformed": [user, item]}
         rows.insert(place + 1, flawed[kind])
-    _write_csv(path, [["user_id", "item_id", "timestamp"], *rows])
+    return rows
 
 
-def _write_items(source: DemoSource, shop: Catalogue, pictured: np.ndarray, path: Path) -> None:
-    unpictured = np.flatnonzero(~pictured)
+def _items(source: DemoSource, shop: Catalogue, unpictured: np.ndarray) -> list[list[str]]:
     unlisted = unpictured[len(unpictured) // 2 :]  # the others name a file that is not there
     wordless, uncategorised = _missing(source, "words"), _missing(source, "categories")
     descriptions = content.describe(shop.wording, shop.wording_jitter, stream(source, "phrases"))
@@ -77,28 +74,23 @@ def _write_items(source: DemoSource, shop: Catalogue, pictured: np.ndarray, path
     for item, other in enumerate(shown(source)):
         title, text = ("", "") if wordless[other] else descriptions[other]
         categories = "" if uncategorised[other] else "|".join(shop.categories(other))
-        image = "" if other in unlisted else _file_name(other)
+        image = "" if other in unlisted else f"{other:04d}.png"
         rows.append([f"item-{item:04d}", title, text, categories, image])
-    _write_csv(path, [["item_id", "title", "text", "categories", "image"], *rows])
+    return rows
 
 
-def _write_pictures(source: DemoSource, shop: Catalogue, pictured: np.ndarray, folder: Path) -> None:
+def _write_pictures(source: DemoSource, shop: Catalogue, items: np.ndarray, folder: Path) -> None:
     folder.mkdir()
-    for item in np.flatnonzero(pictured):
+    for item in items:
         picture = content.draw(shop.look[item], shop.look_jitter[item])
-        picture.save(folder / _file_name(item), format="PNG", compress_level=6)
-    candidates = stream(source, "flawed pictures").permutation(np.flatnonzero(pictured))
-    for item in candidates[:NOT_AN_IMAGE]:
-        (folder / _file_name(item)).write_text("The photographer was ill that day.\n", encoding="utf-8")
-    for item in candidates[NOT_AN_IMAGE : NOT_AN_IMAGE + TRUNCATED_IMAGES]:
-        whole = (folder / _file_name(item)).read_bytes()
-        (folder / _file_name(item)).write_bytes(whole[: len(whole) // 2])
+        picture.save(folder / f"{item:04d}.png", format="PNG", compress_level=6)
+    candidates = [folder / f"{item:04d}.png" for item in stream(source, "flawed pictures").permutation(items)]
+    for path in candidates[:NOT_AN_IMAGE]:
+        path.write_text("The photographer was ill that day.\n", encoding="utf-8")
+    for path in candidates[NOT_AN_IMAGE : NOT_AN_IMAGE + TRUNCATED_IMAGES]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def _file_name(item: int) -> str:
-    return f"{item:04d}.png"
-
-
-def _write_csv(path: Path, rows: list[list[str]]) -> None:
+def _write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -11,8 +11,7 @@ A shopper's first item is chosen by popularity. For every further one a reason i
 and then an item by that reason's weights among those not bought before (any of them where no weight is left).
 
 A choice goes with the latest earlier item of the last item's department, or with the last item if there is none:
-shoppers come back to what they began. So which earlier item matters is told by categories, and what follows from it
-by looks and words.
+shoppers come back to what they began. Categories tell which earlier item matters; looks and words tell what follows.
 """
 
 from dataclasses import dataclass
@@ -44,23 +43,16 @@ UNIT = 1 << 20  # weights are whole numbers: a draw must not hang on the last bi
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Latent properties of n items, independent of each other.
+    """Latent properties of n items, independent of each other."""
 
-    look, wording: (n,) int, the style of pictures and of descriptions, 0 .. STYLES - 1.
-    look_jitter, wording_jitter: (n, JITTERS) float in -1 .. 1, differences inside a style.
-    type: (n,) int, 0 .. TYPES - 1. tag: (n,) int, an index of TAGS, or -1.
-    popularity: (n,) int, weight of an item.
-    follows: (TYPES, TYPES) int, weight of the next item's type (column) given this item's (row).
-    """
-
-    look: np.ndarray
-    look_jitter: np.ndarray
-    wording: np.ndarray
-    wording_jitter: np.ndarray
-    type: np.ndarray
-    tag: np.ndarray
-    popularity: np.ndarray
-    follows: np.ndarray
+    look: np.ndarray  # (n,) int, style of the picture, 0 .. STYLES - 1
+    look_jitter: np.ndarray  # (n, JITTERS) float in -1 .. 1, differences inside the style
+    wording: np.ndarray  # (n,) int, style of the description
+    wording_jitter: np.ndarray  # (n, JITTERS) float
+    type: np.ndarray  # (n,) int, 0 .. TYPES - 1
+    tag: np.ndarray  # (n,) int, an index of TAGS, or -1
+    popularity: np.ndarray  # (n,) int, weight of an item
+    follows: np.ndarray  # (TYPES, TYPES) int, weight of the next item's type (column) given this item's (row)
 
     def categories(self, item: int) -> list[str]:
         """Department, shelf in it and, for some, a tag."""
@@ -82,39 +74,28 @@ def draw_catalogue(source: DemoSource) -> Catalogue:
     for row in follows:
         row[random.choice(TYPES, size=len(FOLLOWERS), replace=False)] = FOLLOWERS
     return Catalogue(
-        look=_even(stream(source, "looks"), n, STYLES),
+        look=stream(source, "looks").permutation(np.arange(n) % STYLES),
         look_jitter=stream(source, "look jitter").uniform(-1, 1, (n, JITTERS)),
-        wording=_even(stream(source, "wordings"), n, STYLES),
+        wording=stream(source, "wordings").permutation(np.arange(n) % STYLES),
         wording_jitter=stream(source, "wording jitter").uniform(-1, 1, (n, JITTERS)),
-        type=_even(stream(source, "types"), n, TYPES),
+        type=stream(source, "types").permutation(np.arange(n) % TYPES),
         tag=np.where(tags.random(n) < TAGGED, tags.integers(len(TAGS), size=n), -1),
         popularity=np.rint(UNIT * ranks**-ZIPF).astype(np.int64),
         follows=follows,
     )
 
 
-def _even(random: np.random.Generator, n: int, values: int) -> np.ndarray:
-    return random.permutation(np.arange(n) % values)
-
-
-def attributes(style: int) -> tuple[int, int, int]:
+def attributes(style: int | np.ndarray) -> tuple:
     """A style's three attributes, of 5, 4 and 10 values. Two styles with the third in common share neither other."""
     return style % 5, style // 5, (style - style // 10) % 10
 
 
-def vectors(styles: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-    """Where items lie: attributes one-hot, scaled to length 1, then the jitter. (n,), (n, JITTERS) -> (n, 23)."""
-    of_item = np.array([attributes(int(style)) for style in styles])
-    one_hot = [np.eye(size)[of_item[:, k]] for k, size in enumerate((5, 4, 10))]
-    return np.concatenate([np.concatenate(one_hot, axis=1) / np.sqrt(3), JITTER_SCALE * jitter], axis=1)
-
-
-def squared_distance(vectors: np.ndarray) -> np.ndarray:
-    """(n, d) -> (n, n). One dimension after the other: no large array, and one order of summation everywhere."""
-    total = np.zeros((len(vectors), len(vectors)))
-    for column in vectors.T:
-        total += (column[:, None] - column[None, :]) ** 2
-    return total
+def squared_distances(styles: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+    """Between items (n,), (n, JITTERS), whose vectors are attributes, one-hot at length 1, and jitter. (n, n)."""
+    one_hot = [np.eye(size)[value] for size, value in zip((5, 4, 10), attributes(styles), strict=True)]
+    vectors = np.concatenate([np.concatenate(one_hot, axis=1) / np.sqrt(3), JITTER_SCALE * jitter], axis=1)
+    # One dimension after the other: no large array, and one order of summation everywhere.
+    return sum((column[:, None] - column) ** 2 for column in vectors.T)
 
 
 def interactions(source: DemoSource, shop: Catalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,20 +117,15 @@ def interactions(source: DemoSource, shop: Catalogue) -> tuple[np.ndarray, np.nd
 
 
 def _weights(shop: Catalogue) -> list[np.ndarray]:
-    """Of each reason, (n, n) or (1, n) int: the next item (column) given the last (row)."""
-    size = np.bincount(shop.type, minlength=len(shop.follows))[shop.type]  # items of the type, (n,)
+    """For each reason, the weight of the next item (column) given another (row), (n, n) or (1, n) int64."""
+    size = np.bincount(shop.type, minlength=TYPES)[shop.type]  # items of the type, (n,)
+    styles = (shop.look, shop.look_jitter), (shop.wording, shop.wording_jitter)
     return [
-        closeness(shop.look, shop.look_jitter),
-        closeness(shop.wording, shop.wording_jitter),
+        *(np.rint(UNIT * np.exp(-squared_distances(*style) / SHARPNESS)).astype(np.int64) for style in styles),
         UNIT * shop.follows[shop.type][:, shop.type] // size,
         shop.popularity[None],
         np.ones((1, len(shop.type)), dtype=np.int64),
     ]
-
-
-def closeness(styles: np.ndarray, jitter: np.ndarray) -> np.ndarray:
-    """Weight of choosing each item (column) because it resembles another (row), (n, n) int64."""
-    return np.rint(UNIT * np.exp(-squared_distance(vectors(styles, jitter)) / SHARPNESS)).astype(np.int64)
 
 
 def _choose(

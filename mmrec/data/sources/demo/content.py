@@ -4,6 +4,7 @@ A picture shows a shape, filled with a pattern, in a palette. A description tell
 occasion in varied sentences, and never of what is seen: words and pictures are separate reasons to choose an item.
 """
 
+import cmath
 import colorsys
 import math
 
@@ -20,9 +21,9 @@ POLYGONS = {  # corners as (radius, angle in turns) from the middle; the circle 
     "triangle": [(1.2, 0.75 + k / 3) for k in range(3)],
     "star": [((1.25, 0.55)[k % 2], (k - 2.5) / 10) for k in range(10)],
     "cross": [
-        (math.hypot(x, y), math.atan2(y, x) / math.tau)
-        for x, y in [(1.1, 0.4), (0.4, 0.4), (0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4)]
-        + [(-1.1, -0.4), (-0.4, -0.4), (-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4)]
+        (radius, phase / math.tau + k / 4)
+        for k in range(4)
+        for radius, phase in map(cmath.polar, (1.1 + 0.4j, 0.4 + 0.4j, 0.4 + 1.1j))
     ],
 }
 PATTERNS = ("plain", "stripes", "dots", "checks")
@@ -46,14 +47,9 @@ def draw(style: int, jitter: np.ndarray) -> Image.Image:
 
 
 def _corners(polygon: list[tuple[float, float]], radius: float, turn: float) -> list[tuple[int, int]]:
+    points = [cmath.rect(radius * length, math.tau * (angle + turn)) for length, angle in polygon]
     # Whole numbers: the last bit of a sine must not move a pixel.
-    return [
-        (
-            round(FINE / 2 + radius * length * math.cos(math.tau * (angle + turn))),
-            round(FINE / 2 + radius * length * math.sin(math.tau * (angle + turn))),
-        )
-        for length, angle in polygon
-    ]
+    return [(round(FINE / 2 + point.real), round(FINE / 2 + point.imag)) for point in points]
 
 
 def _filling(pattern: str, period: int, colour: tuple, accent: tuple) -> Image.Image:
@@ -71,8 +67,7 @@ def _filling(pattern: str, period: int, colour: tuple, accent: tuple) -> Image.I
 
 
 def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
 # --- descriptions -----------------------------------------------------------------------------------------------

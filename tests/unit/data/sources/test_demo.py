@@ -228,7 +228,7 @@ def test_a_reason_leaves_the_others_at_chance():
 def test_inside_a_style_closer_items_follow_more_often():
     source = strengths(image=0.9, noise=0.1)
     shop = draw_catalogue(source)
-    distance = catalogue.squared_distance(catalogue.vectors(shop.look, shop.look_jitter))
+    distance = catalogue.squared_distances(shop.look, shop.look_jitter)
     same = shop.look[:, None] == shop.look[None, :]
     chosen = pairs(source, shop)
     chosen = distance[tuple(chosen[same[tuple(chosen.T)]].T)].mean()
@@ -293,7 +293,7 @@ def test_styles_are_distinct_and_share_little():
 
 def test_items_of_a_style_lie_closer_than_those_of_two():
     shop = draw_catalogue(SOURCE)
-    distance = catalogue.squared_distance(catalogue.vectors(shop.look, shop.look_jitter))
+    distance = catalogue.squared_distances(shop.look, shop.look_jitter)
     same = shop.look[:, None] == shop.look[None, :]
     assert distance[same].mean() < 0.2 * distance[~same].mean()
 
