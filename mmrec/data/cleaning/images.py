@@ -24,7 +24,7 @@ MAX_SCANS = 100  # of a JPEG: a few bytes may ask for a pass over the whole pict
 def normalise(name: str) -> str | None:
     """A path relative to the images folder, with forward slashes and without dots; None if it leaves that folder.
 
-    Only the path is checked. A symbolic link inside the folder may lead to a shared store.
+    The path alone is checked: a symbolic link inside the folder may lead to a shared store.
     """
     path = posixpath.normpath(name.replace("\\", "/"))
     leaves = path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).drive
@@ -79,8 +79,7 @@ def thumbnail(content: bytes) -> bytes:
 
     Equal contents give equal bytes. Most of the work runs without the interpreter's lock.
 
-    Raises:
-        NoPicture: "a web page", "not an image", "too large" or "truncated".
+    Raises NoPicture: "a web page", "not an image", "too large" or "truncated".
     """
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)

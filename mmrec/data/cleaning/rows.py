@@ -3,7 +3,6 @@
 Own line numbers: those of pyarrow count rows, which differ from lines below a quoted newline.
 """
 
-import codecs
 import csv
 import io
 import itertools
@@ -27,15 +26,11 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Rows:
-    """The kept rows of one file, and the lines of the rows that were left out.
-
-    `frame` has string columns and `line` (int64), the line where a row begins. `dropped` maps a reason to the lines
-    left out for it. Every row that was read is in one of the two.
-    """
+    """The kept rows of one file, and the lines of the rows that were left out. Every row read is in one of the two."""
 
     file: str
-    frame: pd.DataFrame
-    dropped: dict[str, np.ndarray] = field(default_factory=dict)
+    frame: pd.DataFrame  # string columns, and `line` (int64), the line where a row begins
+    dropped: dict[str, np.ndarray] = field(default_factory=dict)  # lines by reason
 
     def drop(self, where: pd.Series | np.ndarray, reason: str) -> "Rows":
         """Leave out the rows where `where` (bool, one a row) holds."""
@@ -58,11 +53,7 @@ class Rows:
         return [f"{self.file}:{line}" for line in lines]
 
     def require(self) -> "Rows":
-        """These rows, if there is any.
-
-        Raises:
-            SourceError: no row is left; the message gives each reason with a place.
-        """
+        """These rows. Raises SourceError if there is none; the message gives each reason with a place."""
         if len(self.frame):
             return self
         reasons = [f"{len(self.dropped[reason])} {reason} ({places[0]})" for reason, places in self.examples().items()]
@@ -75,8 +66,7 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     Other columns are ignored. An absent optional column is filled with "". A row whose number of fields differs from
     the header's is left out as "malformed line".
 
-    Raises:
-        SourceError: no such file or column, no rows, not UTF-8, or a quote that is never closed.
+    Raises SourceError: no such file or column, no rows, not UTF-8, or a quote that is never closed.
     """
     must_exist(path)
     _must_be_utf8(path)
@@ -94,11 +84,7 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
 
 
 def read_separated(path: Path, columns: Sequence[str], separator: str) -> Rows:
-    """A Latin-1 file without header or quotes whose fields stand between `separator`.
-
-    Raises:
-        SourceError: no such file, or no rows.
-    """
+    """A Latin-1 file without header or quotes, fields between `separator`. Raises SourceError: no file or no rows."""
     must_exist(path)
     one_byte = "\x1f"  # the parser takes one byte only; the "unit separator" occurs in no text
     text = path.read_bytes().decode("latin-1").replace(separator, one_byte)
@@ -113,17 +99,12 @@ def must_exist(path: Path) -> None:
 
 def _must_be_utf8(path: Path) -> None:
     # The parser would check only the columns that it converts.
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    lines = 1
-    try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                decoder.decode(block)
-                lines += block.count(b"\n")
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        line = lines + error.object[: error.start].count(b"\n")
-        raise SourceError(f"{path.name}:{line} is not UTF-8: save the file in that encoding") from None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                raise SourceError(f"{path.name}:{number} is not UTF-8: save the file in that encoding") from None
 
 
 def _header(path: Path) -> list[str]:
@@ -139,12 +120,7 @@ def _header(path: Path) -> list[str]:
 
 def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arrow.ParseOptions, header: bool) -> Rows:
     bad: list[arrow.InvalidRow] = []
-
-    def skip(row: arrow.InvalidRow) -> str:
-        bad.append(row)
-        return "skip"
-
-    options.invalid_row_handler = skip
+    options.invalid_row_handler = lambda row: bad.append(row) or "skip"
     options.ignore_empty_lines = False  # skipped lines would shift the numbers of later ones
     read = arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=None if header else columns)
     convert = arrow.ConvertOptions(

@@ -30,6 +30,7 @@ class Tables:
     items: item_id, title, text (str, "" if none), categories (list of str, [] if none), image (str: path below
         `images` with forward slashes; None if there is no usable picture); one row an item, in source order.
     quality: counts of rows read, kept and left out by reason (plain dicts of int), and `examples` of their places.
+    images: the folder that `image` is relative to.
     """
 
     interactions: pd.DataFrame
@@ -41,14 +42,9 @@ class Tables:
 def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     """Raw rows to `Tables`. A row that is left out counts under the first reason that applies.
 
-    Args:
-        interactions: user_id, item_id, timestamp (str: whole unix seconds or ISO 8601, UTC unless it says otherwise;
-            or int64: seconds from 1970 to the year 9999, 0 for none).
-        items: item_id, title, text, image (str, "" if none), categories (list of str).
-        images: the folder that `image` is relative to.
+    Columns are those of `Tables`, but image is "" if there is none, and a timestamp is text, or int64 with 0 for none.
 
-    Raises:
-        SourceError: an item twice in `items`, or no row of a table is usable.
+    Raises SourceError: an item twice in `items`, or no row of a table is usable.
     """
     text = {name: _stripped(items.frame[name]) for name in ("item_id", "title", "text", "image")}
     items = replace(items, frame=items.frame.assign(**text))
@@ -59,8 +55,7 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     reasons = problems(images, names)
     usable = (names != "") & reasons.isna()
     unusable = {reason: int(count) for reason, count in reasons.value_counts().sort_index().items()}
-    image = names.map(lambda name: normalise(name) if name else None).astype(object).where(usable, None)
-    frame = items.frame.assign(image=image)
+    frame = items.frame.assign(image=names.map(normalise).astype(object).where(usable, None))
     quality = {
         "interactions": interactions.account(),
         "items": items.account(),
@@ -92,13 +87,9 @@ def unique_ids(rows: Rows, column: str) -> None:
 
 def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     """Keep a user's first interaction with an item, by time, then by position in the file."""
-    frame = rows.frame
-    frame = frame.assign(
-        user_id=_stripped(frame["user_id"]),
-        item_id=_stripped(frame["item_id"]),
-        timestamp=frame["timestamp"] if frame["timestamp"].dtype == np.int64 else seconds(frame["timestamp"]),
-    )
-    rows = replace(rows, frame=frame)
+    ids = {name: _stripped(rows.frame[name]) for name in ("user_id", "item_id")}
+    time = rows.frame["timestamp"]
+    rows = replace(rows, frame=rows.frame.assign(**ids, timestamp=time if time.dtype == np.int64 else seconds(time)))
     rows = rows.drop(rows.frame["user_id"] == "", "no user")
     rows = rows.drop(rows.frame["item_id"] == "", "no item")
     rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")
@@ -110,6 +101,12 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
     return rows.drop(_repeats(rows.frame), "repeat").require()
 
 
+def sentence(text: str) -> str:
+    """The text with one full stop; "" if there is none."""
+    text = text.strip().rstrip(".")
+    return text and text + "."
+
+
 def _stripped(text: pd.Series) -> pd.Series:
     """The column without blanks around its values. A clean column is returned as it is: copying costs gigabytes."""
     pieces = pa.table({"text": text})["text"].chunks
@@ -118,21 +115,16 @@ def _stripped(text: pd.Series) -> pd.Series:
 
 def _repeats(interactions: pd.DataFrame) -> np.ndarray:
     """Mark the rows that are not a user's first interaction with an item, (rows,) bool."""
-    # Pairs of numbers take a fraction of the memory of pairs of strings.
-    pairs, _ = pd.factorize(interactions["user_id"])
-    items, item_ids = pd.factorize(interactions["item_id"])
-    pairs *= len(item_ids)
-    pairs += items
-    del items
-    is_repeat = pd.Series(pairs).duplicated(keep=False).to_numpy(copy=True)
-    several = np.flatnonzero(is_repeat)
-    several = several[np.argsort(interactions["timestamp"].to_numpy()[several], kind="stable")]
-    is_repeat[several] = pd.Series(pairs[several]).duplicated()
+    # A pair as one number takes a fraction of the memory of two strings.
+    users, (items, item_ids) = pd.factorize(interactions["user_id"])[0], pd.factorize(interactions["item_id"])
+    order = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
+    is_repeat = np.empty(len(order), dtype=bool)
+    is_repeat[order] = pd.Series((users * len(item_ids) + items)[order]).duplicated()
     return is_repeat
 
 
 def seconds(text: pd.Series) -> pd.Series:
-    """Unix time or ISO 8601 text to int64 seconds since 1970 UTC; 0 for any other text and for times before.
+    """Unix time or ISO 8601 (UTC unless it says otherwise) to int64 seconds since 1970 UTC; 0 if neither or before.
 
     Digits are unix time: seconds, milliseconds or microseconds by their size; a fraction is cut off. If all of them are
     days of 1990 to 2100 (20180920), they are dates.
@@ -155,10 +147,9 @@ def seconds(text: pd.Series) -> pd.Series:
 
 def write(tables: Tables, folder: Path) -> None:
     """Write interactions.parquet, items.parquet and quality.json."""
-    with atomic(folder / "interactions.parquet") as path:
-        tables.interactions.to_parquet(path, index=False)
-    with atomic(folder / "items.parquet") as path:
-        tables.items.to_parquet(path, index=False, schema=pa.schema(ITEMS))
+    for name, schema in (("interactions", None), ("items", pa.schema(ITEMS))):
+        with atomic(folder / f"{name}.parquet") as path:
+            getattr(tables, name).to_parquet(path, index=False, schema=schema)
     with atomic(folder / "quality.json") as path:
         path.write_text(json.dumps(tables.quality, indent=1, sort_keys=True) + "\n")
 

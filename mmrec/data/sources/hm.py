@@ -10,11 +10,10 @@ articles are merged into products: product code = article_id without its last 3 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mmrec.data.cleaning.rows import Rows, read_csv
-from mmrec.data.cleaning.tables import Tables, clean, unique_ids
+from mmrec.data.cleaning.tables import Tables, clean, sentence, unique_ids
 
 CATEGORIES = {  # namespace (columns share names of categories): column of articles.csv
     "type": "product_type_name",
@@ -24,12 +23,8 @@ CATEGORIES = {  # namespace (columns share names of categories): column of artic
     "department": "department_name",
     "garment": "garment_group_name",
 }
-LOOKS = [
-    "product_type_name",
-    "graphical_appearance_name",
-    "perceived_colour_value_name",
-    "perceived_colour_master_name",
-]
+COLOURS = ["perceived_colour_value_name", "perceived_colour_master_name"]
+LOOKS = ["product_type_name", "graphical_appearance_name", *COLOURS]
 NOTHING = ["unknown", "undefined"]  # articles.csv fills empty fields with these
 
 
@@ -39,8 +34,7 @@ def read(folder: Path) -> Tables:
     Ties go to the smallest article_id. A product without a picture counts as missing one. The data have days only; a
     day becomes its first second, UTC.
 
-    Raises:
-        SourceError: a file or column is missing, empty or unreadable, or an article is listed twice.
+    Raises SourceError: a file or column is missing, empty or unreadable, or an article is listed twice.
     """
     bought = read_csv(folder / "transactions_train.csv", ["t_dat", "customer_id", "article_id"])
     columns = ["article_id", "prod_name", *dict.fromkeys([*LOOKS, *CATEGORIES.values()])]
@@ -50,18 +44,14 @@ def read(folder: Path) -> Tables:
     pictured = [path.stem for path in (folder / "images").glob("*/*.jpg")]
     products = _products(articles, bought.frame["article_id"], pictured)
     frame = bought.frame.rename(columns={"customer_id": "user_id", "t_dat": "timestamp"})
-    frame = frame.assign(item_id=_product(frame["article_id"])).drop(columns="article_id")
+    frame = frame.assign(item_id=frame["article_id"].str[:-3]).drop(columns="article_id")
     return clean(replace(bought, frame=frame), products, folder / "images")
-
-
-def _product(article_id: pd.Series) -> pd.Series:
-    return article_id.str[:-3]
 
 
 def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
     frame = articles.frame
     frame = frame.assign(
-        item_id=_product(frame["article_id"]),
+        item_id=frame["article_id"].str[:-3],
         sold=frame["article_id"].map(bought.value_counts()).fillna(0),
         pictured=frame["article_id"].isin(pictured),
     )
@@ -71,38 +61,27 @@ def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
     most_bought = replace(articles, frame=frame.sort_values(["sold", "article_id"], ascending=[False, True]))
     products = most_bought.drop(most_bought.frame["item_id"].duplicated(), "another colour of the same product")
     frame = products.frame.sort_values("line")
-    image = frame["item_id"].map(picture)
-    spaces = [[name and f"{space}: {name}" for name in _said(frame[key])] for space, key in CATEGORIES.items()]
-    return replace(
-        products,
-        frame=frame.assign(
-            title=frame["prod_name"],
-            text=_text(frame),
-            categories=[list(filter(None, names)) for names in zip(*spaces, strict=True)],
-            image=image.str[:3] + "/" + image + ".jpg",
-        ),
+    image, described = frame["item_id"].map(picture), frame.to_dict("records")
+    frame = frame.assign(
+        title=frame["prod_name"],
+        text=[_text(article) for article in described],
+        categories=[
+            [f"{space}: {name}" for space, column in CATEGORIES.items() if (name := _said(article[column]))]
+            for article in described
+        ],
+        image=image.str[:3] + "/" + image + ".jpg",
     )
+    return replace(products, frame=frame)
 
 
-def _said(column: pd.Series) -> pd.Series:
-    column = column.str.strip()
-    return column.mask(column.str.lower().isin(NOTHING), "")
+def _said(value: str) -> str:
+    value = value.strip()
+    return "" if value.lower() in NOTHING else value
 
 
-def _text(frame: pd.DataFrame) -> pd.Series:
+def _text(article: dict[str, str]) -> str:
     """`Strap top. Vest top, solid, dark black. Jersey top with narrow shoulder straps.`"""
-    kind, pattern, shade, colour = (_said(frame[name]) for name in LOOKS)
-    looks = _join([kind, pattern.str.lower(), _join([shade, colour], " ").str.lower()], ", ")
-    return _join([_sentence(frame["prod_name"]), _sentence(looks), frame["detail_desc"].str.strip()], " ")
-
-
-def _sentence(column: pd.Series) -> pd.Series:
-    text = column.str.strip().str.rstrip(".")
-    return text.where(text == "", text + ".")
-
-
-def _join(columns: list[pd.Series], between: str) -> pd.Series:
-    joined = columns[0]
-    for column in columns[1:]:
-        joined = joined + np.where((joined != "") & (column != ""), between, "") + column
-    return joined
+    kind, pattern, *colours = (_said(article[column]) for column in LOOKS)
+    looks = [kind, pattern.lower(), " ".join(filter(None, colours)).lower()]
+    pieces = [sentence(article["prod_name"]), sentence(", ".join(filter(None, looks))), article["detail_desc"].strip()]
+    return " ".join(filter(None, pieces))

@@ -7,7 +7,6 @@ posters/<movie_id>.jpg
 The tables can be made from two downloads, ml-1m.zip and metadata.pkl; posters are downloaded one by one.
 """
 
-import csv
 import pickle
 import shutil
 import zipfile
@@ -35,20 +34,15 @@ def read(folder: Path, users: int | None = None) -> Tables:
     """Every rating, high or low, is an interaction. A film's text is its title and, where there is one, its plot.
 
     Every film is expected to have a poster: one without counts as a missing picture. `quality` also has `plots`.
+    `users` are drawn by lot, always the same; None: all.
 
-    Args:
-        users: so many of them, drawn by lot, always the same; None: all.
-
-    Raises:
-        SourceError: a file is missing, empty or unreadable, a film is listed twice, or there are fewer users.
+    Raises SourceError: a file is missing, empty or unreadable, a film is listed twice, or there are fewer users.
     """
-    ratings = read_separated(folder / "ml-1m" / "ratings.dat", ["user_id", "item_id", "rating", "timestamp"], "::")
+    ratings = read_separated(folder / TABLES[0], ["user_id", "item_id", "rating", "timestamp"], "::")
     if users is not None:
         there = np.sort(ratings.frame["user_id"].unique())
         if len(there) < users:
-            raise SourceError(
-                f"ml-1m/ratings.dat has {len(there):,} users, {users:,} are asked for: lower source.users"
-            )
+            raise SourceError(f"{TABLES[0]} has {len(there):,} users, {users:,} are asked for: lower source.users")
         drawn = np.random.default_rng(SEED).choice(there, users, replace=False)
         ratings = ratings.drop(~ratings.frame["user_id"].isin(drawn), "user not drawn")
     movies = _movies(folder)
@@ -67,7 +61,7 @@ def read(folder: Path, users: int | None = None) -> Tables:
 
 
 def _movies(folder: Path) -> Rows:
-    return read_separated(folder / "ml-1m" / "movies.dat", ["item_id", "title", "genres"], "::")
+    return read_separated(folder / TABLES[1], ["item_id", "title", "genres"], "::")
 
 
 # --- downloads ---------------------------------------------------------------------------------------------------
@@ -86,8 +80,7 @@ def placed(_: MovieLensSource) -> list[str]:
 def assemble(source: MovieLensSource, downloads: Path, folder: Path) -> None:
     """Make the raw files in `folder` from `downloads`, and fetch the posters.
 
-    Raises:
-        SourceError: a downloaded file is damaged or has other content.
+    Raises SourceError: a downloaded file is damaged or has other content.
     """
     extract(downloads / RATINGS, TABLES, folder)
     _write_plots(downloads / PLOTS, folder / "plots.csv")
@@ -95,17 +88,17 @@ def assemble(source: MovieLensSource, downloads: Path, folder: Path) -> None:
     urls = [[f"{mirror.rstrip('/')}/images/{film}.jpg" for mirror in source.posters] for film in films]
     candidates = pd.DataFrame({"item_id": films, "urls": urls})
     posters = fetch_pictures(candidates, downloads, **asdict(source.pictures))
-    for film, image in posters.loc[posters["image"] != "", ["item_id", "image"]].itertuples(index=False):
-        link(downloads / "images" / image, folder / "posters" / f"{film}.jpg")
+    for film, image in zip(posters["item_id"], posters["image"], strict=True):
+        if image:
+            link(downloads / "images" / image, folder / "posters" / f"{film}.jpg")
 
 
 def extract(archive: Path, names: Sequence[str], folder: Path) -> None:
     """Write the named members of a zip file below `folder`; other members are ignored.
 
-    `ZipFile.extract` has no limit of size.
+    Own code: `ZipFile.extract` has no limit of size.
 
-    Raises:
-        SourceError: the file is missing, damaged or no zip file; or a member is missing or larger than `LARGEST`.
+    Raises SourceError: the file is missing, damaged or no zip file; or a member is missing or larger than `LARGEST`.
     """
     must_exist(archive)
     try:
@@ -119,10 +112,8 @@ def extract(archive: Path, names: Sequence[str], folder: Path) -> None:
                     shutil.copyfileobj(packed, unpacked)
     except Exception as error:  # zipfile raises nearly anything on a damaged archive
         reason = " ".join(str(error).split()).strip("\"'") or type(error).__name__
-        raise SourceError(
-            f"{archive.name} is not the archive that it should be ({reason}): delete it in {archive.parent} and fetch "
-            f"it again"
-        ) from None
+        text = f"{archive.name} is not the archive that it should be ({reason})"
+        raise SourceError(f"{text}: delete it in {archive.parent} and fetch it again") from None
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -133,7 +124,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _write_plots(pickled: Path, path: Path) -> None:
-    """A list of ((movie_id, title, imdb_id), fields), of which `Plot` is one, to CSV. "N/A" is no plot."""
+    """A list of ((movie_id, title, imdb_id), fields), among them `Plot`, to CSV. "N/A" is no plot."""
     try:
         with pickled.open("rb") as file:
             films = _PlainUnpickler(file).load()
@@ -141,7 +132,6 @@ def _write_plots(pickled: Path, path: Path) -> None:
     except Exception as error:  # of arbitrary bytes pickle raises nearly anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise SourceError(f"{pickled.name} does not hold the plots ({reason}): fetch the file again") from None
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["movie_id", "imdb_id", "plot"])
-        writer.writerows((movie_id, imdb_id, "" if plot == "N/A" else plot) for movie_id, imdb_id, plot in rows)
+    # Text of any other dtype cannot hold half a surrogate pair.
+    table = pd.DataFrame(rows, columns=["movie_id", "imdb_id", "plot"], dtype=object).replace({"plot": {"N/A": ""}})
+    table.to_csv(path, index=False, errors="replace", lineterminator="\r\n")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mmrec.data.cleaning.rows import Rows
+from mmrec.data.cleaning.tables import sentence
 from mmrec.data.sources.amazon import words
 from mmrec.data.sources.amazon.lines import numbered_lines, record
 
@@ -109,7 +110,7 @@ def _described(found: dict[str, Any], fields: Fields, category: str) -> tuple[tu
         "markup in categories": None in categories,
     }
     title, brand = "" if is_code else words.plain(title), words.plain(brand)
-    text = " ".join(filter(None, (words.sentence(title), words.sentence(brand), description)))
+    text = " ".join(filter(None, (sentence(title), sentence(brand), description)))
     product = words.text(found.get(fields.item_id)), title, text, list(dict.fromkeys(filter(None, categories)))
     return product, [problem for problem, holds in problems.items() if holds]
 

@@ -36,11 +36,6 @@ def has_markup(words: str) -> bool:
     return ("<" in words or "&" in words) and bool(TAG.search(html.unescape(words)))
 
 
-def sentence(words: str) -> str:
-    """The words with one full stop; "" if there are no words."""
-    return words.rstrip(".") + "." if words.rstrip(".") else ""
-
-
 def _without_code(markup: str) -> str:
     """Cut out scripts, styles and comments in one pass. An unclosed one ends the text."""
     kept, begin = [], 0
