@@ -1,7 +1,4 @@
-"""Padded batches of sequences: of training, and of questions about held-out items.
-
-Letters: U users, V items, N interactions, B batch, T time.
-"""
+"""Padded batches of sequences: of training, and of questions about held-out items. (B batch, T time.)"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +12,7 @@ GROUPS = [8, 16, 32, 64, 128, 256, 512]  # lengths up to each of these are padde
 
 
 def take(flat: Tensor, begin: Tensor, length: Tensor) -> Tensor:
-    """Pieces of a flat array side by side, padded with 0 on the right.
-
-    Args:
-        flat: (N,). begin, length: (B,).
-
-    Returns:
-        (B, T) with T the greatest length.
-    """
+    """Pieces of `flat` (N,) side by side, padded with 0 on the right: (B, T), for `begin`, `length` (B,)."""
     step = torch.arange(int(length.max()), device=flat.device)  # (T,)
     inside = step < length[:, None]  # (B, T)
     return torch.where(inside, flat[(begin[:, None] + step).where(inside, 0)], 0)
@@ -31,18 +21,14 @@ def take(flat: Tensor, begin: Tensor, length: Tensor) -> Tensor:
 def training_batches(
     sequences: Sequences, max_length: int, batch_size: int, generator: torch.Generator
 ) -> Iterator[list[tuple[Tensor, Tensor, float]]]:
-    """One epoch: each user's latest training items and, shifted by one, what to predict at each of them.
+    """One epoch: each user's latest training items and, shifted by one, the targets at each of them.
 
-    Users come in random order. Batches of users of similar length would pad little, but teach one kind of user at a
-    time (on Amazon Beauty, validation NDCG@10 after ten epochs was an eighth lower). So a batch is random, and its
-    users are grouped by length afterwards: the gradient is the batch's, the padding little.
+    Users come in random order; `generator`, on the CPU, is the only source of chance. Batches of similar length would
+    pad little, but teach one kind of user at a time (on Amazon Beauty, validation NDCG@10 after ten epochs was an
+    eighth lower). So a batch is random, and its users are grouped by length afterwards.
 
-    Args:
-        generator: on the CPU; the only source of chance.
-
-    Yields:
-        A batch: groups of items, targets (B, T) int64, padded with 0 on the right, and the group's share of the
-        positions of the batch.
+    Yields a batch: groups of items, targets (B, T) int64, padded with 0 on the right, and the group's share of the
+    positions of the batch.
     """
     begin = torch.maximum(sequences.offsets[:-1], sequences.train_end - max_length - 1)
     length = sequences.train_end - begin - 1
@@ -53,33 +39,25 @@ def training_batches(
     on_host = length.cpu()  # so that no step waits for the device
     group = torch.bucketize(on_host, torch.tensor(GROUPS))
     for rows in torch.randperm(len(users), generator=generator).split(batch_size):
-        positions = int(on_host[rows].sum())
-        members = [rows[group[rows] == number] for number in group[rows].unique().tolist()]
-        yield [
-            (
-                take(sequences.items, begin[few], length[few]),
-                take(sequences.items, begin[few] + 1, length[few]),
-                int(on_host[few].sum()) / positions,
-            )
-            for few in members
-        ]
+        positions, batch = int(on_host[rows].sum()), []
+        for number in group[rows].unique().tolist():
+            few = rows[group[rows] == number]
+            items = take(sequences.items, begin[few], length[few])
+            targets = take(sequences.items, begin[few] + 1, length[few])
+            batch.append((items, targets, int(on_host[few].sum()) / positions))
+        yield batch
 
 
 @dataclass(frozen=True)
 class Question:
-    """Users of one split, and what they are asked.
+    """Users of one split, and the items to be predicted for them. All tensors int64."""
 
-    Attributes:
-        users: (B,). items: (B, T) latest items before the target, right-padded. lengths: (B,). targets: (B,).
-        seen: (M,) all items before the target, user after user, not only the latest. seen_row: (M,) whose, 0..B-1.
-    """
-
-    users: Tensor
-    items: Tensor
-    lengths: Tensor
-    targets: Tensor
-    seen: Tensor
-    seen_row: Tensor
+    users: Tensor  # (B,)
+    items: Tensor  # (B, T) latest items before the target, padded with 0 on the right
+    lengths: Tensor  # (B,) of `items`
+    targets: Tensor  # (B,)
+    seen: Tensor  # (M,) all items before the target, user after user
+    seen_row: Tensor  # (M,) their rows, 0..B-1
 
 
 def questions(sequences: Sequences, split: str, max_length: int, batch_size: int) -> Iterator[Question]:
@@ -104,11 +82,7 @@ def questions(sequences: Sequences, split: str, max_length: int, batch_size: int
 
 
 def examples(sequences: Sequences, split: str, max_length: int, count: int, length: int = 8) -> list[Tensor]:
-    """Histories to look at: those of the first users whose number of items is nearest to `length`.
-
-    Returns:
-        `count` tensors (1, T) of items, oldest first; fewer if there are fewer users.
-    """
+    """`count` histories, (1, T) items each: those of the first users whose number of items is nearest to `length`."""
     asked = list(questions(sequences, split, max_length, batch_size=1))
     asked.sort(key=lambda question: (abs(question.items.shape[1] - length), question.users.item()))
     return [question.items for question in asked[:count]]

@@ -53,13 +53,9 @@ def read_ids(path: Path) -> list[str]:
 
 
 def k_core(users: np.ndarray, items: np.ndarray, user_core: int, item_core: int) -> np.ndarray:
-    """Which interactions survive when users with too few and items with too few leave until none has too few.
+    """Interactions that stay, (N,) bool, when users and items with too few leave until none has too few.
 
-    Args:
-        users, items: (N,) numbers from 0.
-
-    Returns:
-        (N,) bool.
+    `users` and `items` are (N,) numbers from 0.
     """
     keep = np.ones(len(users), bool)
     while True:
@@ -72,16 +68,12 @@ def k_core(users: np.ndarray, items: np.ndarray, user_core: int, item_core: int)
 
 
 def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.Protocol) -> Built:
-    """Filter, order, number and split a table of interactions.
+    """Filter, order, number and split a table: user_id, item_id (str), timestamp (int64 seconds), no pair twice.
 
-    Users and items are numbered in the order of their ids, so that the numbering does not depend on the source's
-    order. Within a user the order is timestamp, then position in the source; ties are counted.
+    Users and items are numbered in the order of their ids, which does not depend on the source's order. Within a user
+    the order is timestamp, then position in the source; ties are counted.
 
-    Args:
-        interactions: user_id, item_id (strings), timestamp (int64 seconds), no user-item pair twice.
-
-    Raises:
-        SequenceError: nothing is left, or too few items for the sampled protocol.
+    Raises SequenceError: nothing is left, or too few items for the sampled protocol.
     """
     users, user_ids = pd.factorize(interactions["user_id"], sort=True)
     items, item_ids = pd.factorize(interactions["item_id"], sort=True)
@@ -114,17 +106,15 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
         "test_users": int((test >= 0).sum()),
     }
     if not (report["valid_users"] and report["test_users"]):
-        raise SequenceError(
-            f"the split leaves {report['valid_users']} users to validate, {report['test_users']} to test"
-        )
+        found = f"{report['valid_users']} users to validate, {report['test_users']} to test"
+        raise SequenceError(f"the split leaves {found}")
     return Built(sequences, user_ids, item_ids, report)
 
 
 def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:
     """The counts after filtering (`Built.report`) beside those published. A difference gives a framed warning.
 
-    Raises:
-        SequenceError: a count differs, and `expected` does not say that a warning is enough.
+    Raises SequenceError: a count differs, and `expected` does not say that a warning is enough.
     """
     if expected is None:
         return "no statistics of these data are published"
@@ -166,16 +156,9 @@ def _split(dataset: config.Dataset, offsets: np.ndarray, times: np.ndarray) -> t
 
 
 def draw_negatives(users: np.ndarray, items: np.ndarray, n_items: int, count: int, seed: int) -> np.ndarray:
-    """For each user `count` different items that the user never touched, uniformly.
+    """For each user `count` different items that the user never touched, drawn uniformly: (U, count) int64.
 
-    Args:
-        users: (N,) 0..U-1, all present. items: (N,) 1..V.
-
-    Returns:
-        (U, count) int64.
-
-    Raises:
-        SequenceError: some user has fewer untouched items.
+    `users` (N,) are 0..U-1, all present; `items` (N,) are 1..V. Raises SequenceError: a user has too few such items.
     """
     touched = np.bincount(users)
     if n_items - touched.max() < count:

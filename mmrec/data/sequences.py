@@ -16,25 +16,15 @@ from mmrec.files import atomic
 
 @dataclass(frozen=True)
 class Sequences:
-    """Everything a model may know of behaviour. All tensors int64, on one device.
+    """Everything a model may know of behaviour. All tensors int64, on one device."""
 
-    Attributes:
-        items: (N,) item numbers 1..V, by user, then time, then position in the source.
-        offsets: (U + 1,) where each user begins.
-        train_end: (U,) index into `items` where user u's training part ends.
-        valid: (U,) index of the item to be predicted in validation; -1: none.
-        test: (U,) likewise for test.
-        negatives: (U, n) items the user never touched, drawn once, for the sampled protocol.
-        n_items: V.
-    """
-
-    items: Tensor
-    offsets: Tensor
-    train_end: Tensor
-    valid: Tensor
-    test: Tensor
-    negatives: Tensor
-    n_items: int
+    items: Tensor  # (N,) item numbers 1..V, by user, then time, then position in the source
+    offsets: Tensor  # (U + 1,) index into `items` where each user begins
+    train_end: Tensor  # (U,) index into `items` where the user's training part ends
+    valid: Tensor  # (U,) index of the item to be predicted in validation; -1: none
+    test: Tensor  # (U,) index of the item to be predicted in the test; -1: none
+    negatives: Tensor  # (U, n) items that the user never touched, drawn once, for the sampled protocol
+    n_items: int  # V
 
     def to(self, device: torch.device | str) -> "Sequences":
         """The same on another device."""
@@ -49,13 +39,11 @@ class Sequences:
         return self.items[torch.arange(len(self.items), device=self.items.device) < self.train_end[owner]]
 
     def shuffled(self, split: str, seed: int) -> "Sequences":
-        """Histories in random order, a control: what is shown before the item of `valid` (all of training) or `test`.
+        """A control: each history before the item of `split` ("valid" or "test") in random order; that item stays.
 
-        Items to be predicted stay where they are. Only those of `valid` may be trained on: in the others, the item of
-        validation is somewhere among the earlier ones.
+        Train on those of "valid" only: in those of "test", the item of validation is among the earlier ones.
         """
-        end = self.train_end if split == "valid" else self.test.where(self.test >= 0, self.train_end)
-        end = end.cpu()
+        end = (self.train_end if split == "valid" else self.test.where(self.test >= 0, self.train_end)).cpu()
         owner = torch.repeat_interleave(self.offsets.cpu().diff())
         place = torch.arange(len(owner))
         draw = torch.rand(len(owner), generator=torch.Generator().manual_seed(seed), dtype=torch.double)

@@ -26,31 +26,25 @@ PLACED = {  # the files that a person places
 
 
 def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path) -> None:
-    """Make the raw files of `source` and replace `folder` by them.
+    """Make the raw files of `source` and replace `folder` by them; check that files are there which a person places.
 
-    Files that a person placed in `folder` stay as they are, unless something has been downloaded before. Of a source
-    that nothing can fetch, this only looks whether they are there.
+    Files that a person placed in `folder` stay as they are, unless something has been downloaded before. `downloads`
+    keeps the downloaded files: an interrupted fetch continues there, and a person may place files there. `checksums`
+    records what was downloaded; see `download`.
 
-    Args:
-        downloads: keeps the downloaded files. An interrupted fetch continues there, and a person may place files there.
-        checksums: records what was downloaded; see `download`.
-
-    Raises:
-        SourceError: a person has not placed the files, or as a link that DVC does not follow; or a file cannot be
-            fetched or is the wrong one.
+    Raises SourceError: a person has not placed the files, or placed a link that DVC does not follow; or a file cannot
+    be fetched or is the wrong one.
     """
     if not config.is_fetched(source):
         _look_for_placed(source, folder)
-        return
-    if isinstance(source, config.DemoSource):
+    elif isinstance(source, config.DemoSource):
         demo.fetch(source, folder)
-        return
-    if _is_placed(source, folder) and not downloads.exists():
+    elif _is_placed(source, folder) and not downloads.exists():
         report(f"{folder.name}: used as it was placed in {folder}, unverified; nothing is fetched")
-        return
-    download(_remotes(source, downloads), downloads.parent, checksums)
-    with replacing(folder) as partial:
-        FETCHED[source.kind].assemble(source, downloads, partial)
+    else:
+        download(_remotes(source, downloads), downloads.parent, checksums)
+        with replacing(folder) as partial:
+            FETCHED[source.kind].assemble(source, downloads, partial)
 
 
 def _look_for_placed(source: config.Source, folder: Path) -> None:
@@ -66,7 +60,7 @@ def _look_for_placed(source: config.Source, folder: Path) -> None:
 
 
 def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None:
-    """Why the raw files of `source` cannot be had on this machine, as one line; None if they can."""
+    """Why this machine cannot have the raw files of `source`, as one line; None if it can."""
     if not config.is_fetched(source):
         return None if folder.exists() else f"nobody has placed {PLACED[source.kind]} in {folder}"
     if isinstance(source, config.DemoSource) or _is_placed(source, folder):
@@ -86,8 +80,7 @@ def _is_placed(source: config.Source, folder: Path) -> bool:
 def read(source: config.Source, folder: Path) -> Tables:
     """The cleaned tables of `source`, read from the raw files in `folder`.
 
-    Raises:
-        SourceError: a file is missing or cannot be used; the message names the file, the line, and what to do.
+    Raises SourceError: a file is missing or cannot be used; the message names the file, the line, and what to do.
     """
     if isinstance(source, config.AmazonSource):
         return amazon.read(folder, source.release, source.category)
@@ -97,24 +90,20 @@ def read(source: config.Source, folder: Path) -> Tables:
 
 
 def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:
-    """Refuse a data set of which a modality is on that no item has, before any encoder runs.
-
-    Raises:
-        SourceError: the message says why pictures cannot be used, and which key turns the modality off.
-    """
-    off = {"image": "null", "text": "null", "category": "false"}
-    held = {
-        "image": tables.items["image"].notna(),
-        "text": (tables.items["text"] != "") | (tables.items["title"] != ""),
-        "category": tables.items["categories"].str.len() > 0,
-    }
-    pictures, examples = tables.quality["images"], tables.quality["examples"]["images"]
+    """Raise SourceError if no item has a modality that is on: with the reasons and the key that turns it off."""
+    items, pictures, examples = tables.items, tables.quality["images"], tables.quality["examples"]["images"]
     reasons = [f"{count} {reason} ({examples[reason][0]})" for reason, count in pictures["unusable"].items()]
-    why = {"image": f" ({pictures['listed']} are listed: {', '.join(reasons) or 'none'})"}
+    why = f" ({pictures['listed']} are listed: {', '.join(reasons) or 'none'})"
+    modalities = {  # items that have it, what is known of those that do not, its value in params.yaml if off
+        "image": (items["image"].notna(), why, "null"),
+        "text": ((items["text"] != "") | (items["title"] != ""), "", "null"),
+        "category": (items["categories"].str.len() > 0, "", "false"),
+    }
     for modality in about.modalities:
-        if not held[modality].any():
-            text = f"no item of {dataset} has {modality}{why.get(modality, '')}"
-            raise SourceError(f"{text}: mend that, or set datasets.{dataset}.{modality}: {off[modality]}")
+        held, why, off = modalities[modality]
+        if not held.any():
+            text = f"no item of {dataset} has {modality}{why}"
+            raise SourceError(f"{text}: mend that, or set datasets.{dataset}.{modality}: {off}")
 
 
 def images(source: config.Source, folder: Path) -> Path:

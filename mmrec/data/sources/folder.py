@@ -13,12 +13,10 @@ def read(folder: Path) -> Tables:
     interactions.csv: user_id, item_id, timestamp (unix time or ISO 8601; UTC unless it says otherwise).
     items.csv: item_id and, where there are any, title, text, categories (separated by `|`), image (path below images/).
 
-    Raises:
-        SourceError: a file or column is missing, empty or unreadable, or an item is listed twice.
+    Raises SourceError: a file or column is missing, empty or unreadable, or an item is listed twice.
     """
     interactions = read_csv(folder / "interactions.csv", ["user_id", "item_id", "timestamp"])
     items = read_csv(folder / "items.csv", ["item_id"], ["title", "text", "categories", "image"])
-    lists = (dict.fromkeys(map(str.strip, text.split("|"))) for text in items.frame["categories"])
-    categories = [list(filter(None, names)) for names in lists]
-    items = replace(items, frame=items.frame.assign(categories=categories))
+    names = (dict.fromkeys(map(str.strip, text.split("|"))) for text in items.frame["categories"])
+    items = replace(items, frame=items.frame.assign(categories=[list(filter(None, each)) for each in names]))
     return clean(interactions, items, folder / "images")
