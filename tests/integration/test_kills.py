@@ -15,7 +15,7 @@ import pytest
 import servers
 from PIL import Image
 
-from mmrec.data.download.files import Fingerprint, Part, Remote, download
+from mmrec.data.download.files import Fingerprint, Part, download
 from mmrec.data.download.pictures import fetch_pictures
 
 KILLS = 20
@@ -78,7 +78,7 @@ def test_download(processes, tmp_path):
         return {name: count for name, count in held().items() if count < len(files[name])}
 
     with servers.Server(files) as server:
-        wanted = [Remote(name, (server.url(name),)) for name in files]
+        wanted = {name: [server.url(name)] for name in files}
         for _ in range(KILLS):
             before = lacking()
             process = processes.Process(target=download, args=(wanted, folder, checksums))

@@ -6,7 +6,7 @@ Own line numbers: those of pyarrow count rows, which differ from lines below a q
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Rows:
 
     file: str
     frame: pd.DataFrame  # string columns, and `line` (int64), the line where a row begins
-    dropped: dict[str, np.ndarray] = field(default_factory=dict)  # lines by reason
+    dropped: Mapping[str, Sequence[int] | np.ndarray] = field(default_factory=dict)  # lines by reason
 
     def drop(self, where: pd.Series | np.ndarray, reason: str) -> "Rows":
         """Leave out the rows where `where` (bool, one a row) holds."""
@@ -38,7 +38,7 @@ class Rows:
         if not where.any():
             return self
         lines = np.concatenate([self.dropped.get(reason, np.empty(0, np.int64)), self.frame["line"].to_numpy()[where]])
-        return replace(self, frame=self.frame[~where], dropped=self.dropped | {reason: lines})
+        return replace(self, frame=self.frame[~where], dropped={**self.dropped, reason: lines})
 
     def account(self) -> dict:
         """`read`, `kept` and `dropped` by reason; read = kept + all that was dropped."""
@@ -70,7 +70,13 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     """
     must_exist(path)
     _must_be_utf8(path)
-    header = _header(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            header = next(csv.reader(file))
+        except StopIteration:
+            raise SourceError(f"{path.name} is empty: it must have a header and rows") from None
+        except csv.Error as error:
+            raise SourceError(f"{path.name}:1: no header can be read: {error}") from None
     for name in required:
         if header.count(name) != 1:
             problem = "no column" if name not in header else "more than one column"
@@ -105,17 +111,6 @@ def _must_be_utf8(path: Path) -> None:
                 line.decode()
             except UnicodeDecodeError:
                 raise SourceError(f"{path.name}:{number} is not UTF-8: save the file in that encoding") from None
-
-
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            header = next(csv.reader(file), None)
-        except csv.Error as error:
-            raise SourceError(f"{path.name}:1: no header can be read: {error}") from None
-    if header is None:
-        raise SourceError(f"{path.name} is empty: it must have a header and rows")
-    return header
 
 
 def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arrow.ParseOptions, header: bool) -> Rows:

@@ -142,11 +142,8 @@ def seconds(text: pd.Series) -> pd.Series:
     return pd.Series(np.maximum(value, 0), index=text.index)
 
 
-# --- data/interim/<dataset> --------------------------------------------------------------------------------------
-
-
 def write(tables: Tables, folder: Path) -> None:
-    """Write interactions.parquet, items.parquet and quality.json."""
+    """data/interim/<dataset>: interactions.parquet, items.parquet and quality.json."""
     for name, schema in (("interactions", None), ("items", pa.schema(ITEMS))):
         with atomic(folder / f"{name}.parquet") as path:
             getattr(tables, name).to_parquet(path, index=False, schema=schema)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,14 +29,10 @@ PROBE = 3.0  # seconds that a server has to accept a connection, where only its 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
 
 
-class Remote(NamedTuple):
-    """A file that can be fetched: its path below the folder, and its addresses in order of preference."""
-
-    path: str
-    urls: tuple[str, ...]
+Files = Mapping[str, Sequence[str]]  # path below a folder -> addresses in order of preference
 
 
-def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
+def download(files: Files, folder: Path, checksums: Path) -> None:
     """Fetch the `files` that `folder` lacks; verify those that are there, fetched or placed by hand.
 
     `checksums` is a JSON file, path -> {"sha256": .., "size": ..}. The first fetch of a file records its checksum, and
@@ -45,9 +40,9 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
 
     Raises SourceError: a file cannot be fetched or does not match its checksum; the message says what to do.
     """
-    for file in files:
-        if normalise(file.path) != file.path or file.path == ".":
-            raise SourceError(f"{file.path!r} is no path inside {folder}")
+    for name in files:
+        if normalise(name) != name or name == ".":
+            raise SourceError(f"{name!r} is no path inside {folder}")
     try:
         problems = list(filter(None, asyncio.run(_download(files, folder, Checksums(checksums)))))
     except OSError as error:
@@ -56,10 +51,10 @@ def download(files: Sequence[Remote], folder: Path, checksums: Path) -> None:
         raise SourceError("; ".join(problems))
 
 
-def unreachable(files: Sequence[Remote], folder: Path) -> str | None:
+def unreachable(files: Files, folder: Path) -> str | None:
     """One line about the first file that `folder` lacks and no server can be asked for; None if there is none."""
-    for file in files:
-        target, urls = folder / file.path, [urlsplit(url) for url in file.urls]
+    for name, addresses in files.items():
+        target, urls = folder / name, [urlsplit(url) for url in addresses]
         servers = {(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)) for url in urls}
         if not target.is_file() and not any(_listens(*server) for server in servers):
             hosts = ", ".join(sorted({url.netloc for url in urls}))
@@ -114,31 +109,32 @@ class Checksums:
         return None if found == expected else f"it is {found}; {self.path.name} says {expected}"
 
 
-async def _download(files: Sequence[Remote], folder: Path, checksums: Checksums) -> list[str | None]:
+async def _download(files: Files, folder: Path, checksums: Checksums) -> list[str | None]:
     """For each file its error, one line, or None."""
     async with web.session(TIMEOUT, per_host=CONNECTIONS, decode=False) as client:
-        return await asyncio.gather(*(_one(client, file, folder, checksums) for file in files))
+        return await asyncio.gather(*(_one(client, name, files[name], folder / name, checksums) for name in files))
 
 
-async def _one(client: aiohttp.ClientSession, file: Remote, folder: Path, checksums: Checksums) -> str | None:
-    target = folder / file.path
+async def _one(
+    client: aiohttp.ClientSession, name: str, urls: Sequence[str], target: Path, checksums: Checksums
+) -> str | None:
     part = Part(target)
     remove_leftovers(target.parent, part.note.name)
     if target.exists():
         part.remove()
-        problem = checksums.problem(file.path, await asyncio.to_thread(Fingerprint.of, target))
+        problem = checksums.problem(name, await asyncio.to_thread(Fingerprint.of, target))
         return problem and (
             f"{target} is another file than expected: {problem}. Remove it to fetch it anew; if it is the provider's "
             f"new release, and you want that, remove its entry from {checksums.path}"
         )
     problems = []
-    for url in file.urls:
+    for url in urls:
         try:
-            await _from(client, url, file.path, part, checksums)
+            await _from(client, url, name, part, checksums)
             return None
         except web.Unanswered as error:
             problems.append(f"{url}: {error}")
-    return f"{file.path} cannot be fetched ({'; '.join(problems)}): get it elsewhere and place it as {target}"
+    return f"{name} cannot be fetched ({'; '.join(problems)}): get it elsewhere and place it as {target}"
 
 
 async def _from(client: aiohttp.ClientSession, url: str, name: str, part: "Part", checksums: Checksums) -> None:
@@ -220,7 +216,7 @@ class Part:
         return {"Range": f"bytes={held}-", "If-Range": self.validator} if held and self.validator else {}
 
     def begin(self, url: str, validator: str | None, size: int) -> None:
-        """Start a new content: discard the bytes held so far."""
+        """Start a new content; discard the bytes held so far."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(b"")  # before the note: no note may lie beside another content's bytes
         self.url, self.validator, self.size = url, validator, size

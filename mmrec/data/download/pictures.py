@@ -81,19 +81,14 @@ def fetch_pictures(
     kept in folder/pictures.jsonl and not asked again. Temporary failures (timeout, server error, no connection, ...)
     are retried a few times now, and again in the next call.
 
-    Args:
-        candidates: item_id (str), urls (list of str, best first).
-        per_host: connections that are open to one host at a time.
-        deadline: seconds that a request may take.
-        trusted: "address:port" of servers that may be asked though their address is not public.
+    `candidates` has item_id (str) and urls (list of str, best first). At most `per_host` connections to a host are open
+    at a time; a request may take `deadline` seconds. Addresses must be public, or `trusted` (as "127.0.0.1:8000").
 
-    Returns:
-        item_id, image (path below images/, or empty), reason (of the best address, if there is no picture): a row a
-        candidate, in the same order. folder/pictures.csv holds the same table.
+    Returns item_id, image (path below images/, or empty) and reason (of the best address, if there is no picture), a
+    row a candidate, in the same order. folder/pictures.csv holds the same table.
 
-    Raises:
-        SourceError: all addresses failed for temporary reasons, the folder cannot be written to, or another process
-            fetches into it.
+    Raises SourceError: all addresses failed for temporary reasons, the folder cannot be written to, or another process
+    fetches into it.
     """
     try:
         with journal(folder / "pictures.jsonl") as (known, write), warnings.catch_warnings():

@@ -110,7 +110,16 @@ async def answer(client: aiohttp.ClientSession, url: str, **options: Any) -> Asy
     with _named_failures():
         host_of(url)
         async with client.get(url, max_redirects=REDIRECTS, **options) as response:
-            _check_status(response)
+            status, asked = response.status, response.headers.get("Retry-After", "").strip()
+            if status in (404, 410):
+                raise Unanswered("not found")
+            if status == 416:
+                raise NoSuchRange("no such range")
+            if status in (408, 429) or status >= 500:
+                reason = "too many requests" if status == 429 else "server error"
+                raise Passing(reason, float(asked) if asked.isdecimal() else 0.0)
+            if status not in (200, 206):
+                raise Unanswered(f"status {status}")
             yield response
 
 
@@ -127,19 +136,6 @@ def _named_failures() -> Iterator[None]:
         raise
 
 
-def _check_status(response: aiohttp.ClientResponse) -> None:
-    status, asked = response.status, response.headers.get("Retry-After", "").strip()
-    if status in (404, 410):
-        raise Unanswered("not found")
-    if status == 416:
-        raise NoSuchRange("no such range")
-    if status in (408, 429) or status >= 500:
-        reason = "too many requests" if status == 429 else "server error"
-        raise Passing(reason, float(asked) if asked.isdecimal() else 0.0)
-    if status not in (200, 206):
-        raise Unanswered(f"status {status}")
-
-
 def retrying() -> tenacity.AsyncRetrying:
     """Call the result with a coroutine function and its arguments: retries on `Passing`, with growing pauses."""
 
@@ -147,9 +143,5 @@ def retrying() -> tenacity.AsyncRetrying:
         grown = PAUSE * 2 ** (state.attempt_number - 1) * (1 + random.random())
         return min(max(grown, state.outcome.exception().pause), LONGEST_PAUSE)
 
-    return tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(Passing),
-        stop=tenacity.stop_after_attempt(TRIES),
-        wait=pause,
-        reraise=True,
-    )
+    retry, stop = tenacity.retry_if_exception_type(Passing), tenacity.stop_after_attempt(TRIES)
+    return tenacity.AsyncRetrying(retry=retry, stop=stop, wait=pause, reraise=True)

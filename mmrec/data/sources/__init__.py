@@ -1,12 +1,11 @@
 """Data sets by kind of source. Each source turns its raw files into the same `Tables`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmrec import config
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.cleaning.tables import Tables, quality_table, read_items, write
-from mmrec.data.download.files import Remote, download, unreachable
+from mmrec.data.download.files import download, unreachable
 from mmrec.data.sources import amazon, demo, hm, movielens
 from mmrec.data.sources import folder as own
 from mmrec.files import replacing
@@ -68,9 +67,8 @@ def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None
     return unreachable(_remotes(source, downloads), downloads.parent)
 
 
-def _remotes(source: config.Source, downloads: Path) -> Sequence[Remote]:
-    files = FETCHED[source.kind].remotes(source).items()
-    return [Remote(f"{downloads.name}/{name}", urls) for name, urls in files]
+def _remotes(source: config.Source, downloads: Path) -> dict[str, tuple[str, ...]]:
+    return {f"{downloads.name}/{name}": urls for name, urls in FETCHED[source.kind].remotes(source).items()}
 
 
 def _is_placed(source: config.Source, folder: Path) -> bool:

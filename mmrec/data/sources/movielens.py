@@ -64,9 +64,6 @@ def _movies(folder: Path) -> Rows:
     return read_separated(folder / TABLES[1], ["item_id", "title", "genres"], "::")
 
 
-# --- downloads ---------------------------------------------------------------------------------------------------
-
-
 def remotes(source: MovieLensSource) -> dict[str, tuple[str, ...]]:
     """Downloaded files by name, each with its addresses in order of preference. Posters are not among them."""
     return {RATINGS: source.ratings, PLOTS: source.plots}

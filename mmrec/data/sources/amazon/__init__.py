@@ -6,11 +6,9 @@
 | 2018    | <Category>_5.json.gz                 | meta_<Category>.json.gz                          |
 | 2023    | <Category>.csv.gz (5core/rating_only)| meta_<Category>.jsonl.gz                         |
 
-The other files hold a JSON object a line. The provider ships addresses of pictures only. Fetched pictures lie in
-images/, and pictures.csv (item_id, image, reason) lists them.
-
-The text of an item is `title. brand. description` in all releases, with all pieces of a description. (The precursor
-used the first piece alone.)
+The other files hold a JSON object a line. The provider ships addresses of pictures only: pictures.csv (item_id, image,
+reason) lists those that were fetched into images/. The text of an item is `title. brand. description`, with all pieces
+of a description. (The precursor used the first piece alone.)
 """
 
 from dataclasses import asdict, replace
@@ -35,10 +33,10 @@ FILES = {  # by release: (folder on the provider's server, file name) of the rev
 def read(folder: Path, release: int, category: str) -> Tables:
     """Every review is an interaction. Items are the reviewed products; those with metadata come first.
 
-    A reviewed product without metadata is kept without text and categories, so that sequences have no holes.
-    `quality["metadata"]` counts these products, and `quality["items"]` counts them as read. The first of several lines
-    about a product is used. `quality["fields"]` counts the faulty fields of kept items. The shop's own name is no
-    category. A picture that could not be fetched counts as an unusable image.
+    A product without metadata is kept without text and categories, so that sequences have no holes;
+    `quality["metadata"]` counts these. Of several lines about a product the first is used. `quality["fields"]` counts
+    the faulty fields of kept items. The shop's own name is no category. A picture that could not be fetched counts as
+    unusable.
 
     Raises SourceError: a file is missing, cut off or not compressed, or no line of it is usable.
     """
@@ -105,11 +103,7 @@ def assemble(source: AmazonSource, downloads: Path, folder: Path) -> None:
 
 
 def candidates(folder: Path, release: int, category: str) -> pd.DataFrame:
-    """The pictures' addresses of reviewed items that have any: item_id, urls (list of str, best first), an item a row.
-
-    Raises what `read` does.
-    """
+    """item_id, urls (list of str, best first) of the reviewed items whose pictures have addresses. Raises as `read`."""
     of_reviews, of_products = files(folder, release, category)
     reviewed = set(reviews.read(of_reviews).frame["item_id"].unique().tolist())
-    found = metadata.addresses(of_products, release, reviewed)
-    return found[found["urls"].str.len() > 0].reset_index(drop=True)
+    return metadata.addresses(of_products, release, reviewed)

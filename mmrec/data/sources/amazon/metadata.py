@@ -43,7 +43,7 @@ FIELDS = {  # by release; the first files of 2018 have one `image` instead of th
 }
 
 
-def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[Rows, dict[str, np.ndarray]]:
+def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[Rows, dict[str, list[int]]]:
     """The products in `reviewed`, in the order of the file, and the lines of each problem of a field.
 
     Columns: item_id, title, text (str), categories (list of str).
@@ -56,15 +56,17 @@ def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[R
         for problem in problems:
             wrong[problem].append(line)
     frame = pd.DataFrame(products, columns=COLUMNS).assign(line=np.array(lines, dtype=np.int64))
-    rows = Rows(path.name, frame, {reason: np.array(where) for reason, where in dropped.items()})
-    return rows.require(), {problem: np.array(where) for problem, where in wrong.items()}
+    return Rows(path.name, frame, dropped).require(), wrong
 
 
 def addresses(path: Path, release: int, reviewed: set[str]) -> pd.DataFrame:
-    """item_id, urls (list of str, best first; [] if none is known) of the products in `reviewed`."""
-    fields = FIELDS[release]
-    records = _first_records(path, fields, reviewed, defaultdict(list))
-    found = [(words.text(product[fields.item_id]), _addresses(product, fields)) for _, product in records]
+    """item_id, urls (list of str, best first) of the products in `reviewed` that have any."""
+    fields, found = FIELDS[release], []
+    for _, product in _first_records(path, fields, reviewed, defaultdict(list)):
+        pictures = [url for name in fields.pictures for url in _urls(product.get(name))]
+        full = [SIZE.sub("", url) for name in fields.thumbnails for url in _urls(product.get(name))]
+        if urls := list(dict.fromkeys(pictures + full)):
+            found.append((words.text(product[fields.item_id]), urls))
     return pd.DataFrame(found, columns=["item_id", "urls"])
 
 
@@ -123,12 +125,6 @@ def _category(name: str, shop: str) -> str | None:
     found = words.plain(name)
     own, shop = (re.findall("[a-z]+", each.lower().replace("&", "and")) for each in (found, shop))
     return "" if own == shop else found
-
-
-def _addresses(product: dict[str, Any], fields: Fields) -> list[str]:
-    pictures = [url for name in fields.pictures for url in _urls(product.get(name))]
-    full = [SIZE.sub("", url) for name in fields.thumbnails for url in _urls(product.get(name))]
-    return list(dict.fromkeys(pictures + full))
 
 
 def _urls(value: Any) -> list[str]:

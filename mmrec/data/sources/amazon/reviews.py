@@ -30,7 +30,7 @@ def read(path: Path) -> Rows:
         users, items, times, lines = zip(*block, strict=True)
         tables.append(pa.table([users, items, _seconds(times, is_csv), lines], schema=TABLE))
     frame = pa.concat_tables(tables).to_pandas()
-    return Rows(path.name, frame, {reason: np.array(lines) for reason, lines in dropped.items()}).require()
+    return Rows(path.name, frame, dropped).require()
 
 
 def _kept(path: Path, is_csv: bool, dropped: dict[str, list[int]]) -> Iterator[tuple[str, str, Any, int]]:

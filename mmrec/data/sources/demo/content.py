@@ -15,16 +15,13 @@ from mmrec.data.sources.demo.catalogue import attributes
 
 SIZE = 128  # pixels, width and height
 FINE = 2 * SIZE  # drawn twice as large and averaged down, for smooth edges
+ARM = (1.1 + 0.4j, 0.4 + 0.4j, 0.4 + 1.1j)  # corners of the right arm of a cross
 POLYGONS = {  # corners as (radius, angle in turns) from the middle; the circle has 60
     "disc": [(1.0, k / 60) for k in range(60)],
     "square": [(1.1, (k + 0.5) / 4) for k in range(4)],
     "triangle": [(1.2, 0.75 + k / 3) for k in range(3)],
     "star": [((1.25, 0.55)[k % 2], (k - 2.5) / 10) for k in range(10)],
-    "cross": [
-        (radius, phase / math.tau + k / 4)
-        for k in range(4)
-        for radius, phase in map(cmath.polar, (1.1 + 0.4j, 0.4 + 0.4j, 0.4 + 1.1j))
-    ],
+    "cross": [(radius, phase / math.tau + k / 4) for k in range(4) for radius, phase in map(cmath.polar, ARM)],
 }
 PATTERNS = ("plain", "stripes", "dots", "checks")
 PALETTES = 10  # hues around the circle
@@ -69,8 +66,6 @@ def _filling(pattern: str, period: int, colour: tuple, accent: tuple) -> Image.I
 def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
-
-# --- descriptions -----------------------------------------------------------------------------------------------
 
 PASTIMES = (  # and what is sold for it, one thing of each material
     ("stargazing", ("star chart cover", "telescope case", "tripod", "observing stool")),
@@ -130,13 +125,10 @@ def describe(styles: np.ndarray, jitter: np.ndarray, random: np.random.Generator
     described = []
     for style, row in zip(styles, jitter, strict=True):
         kind, stuff, event = attributes(int(style))
-        pastime, things = PASTIMES[kind]
-        material, ways = MATERIALS[stuff]
+        (pastime, things), (material, ways) = PASTIMES[kind], MATERIALS[stuff]
         occasion, at_occasion = OCCASIONS[event]
-        weight, trait, users, price = (
-            scale[min(int((value + 1) / 2 * len(scale)), len(scale) - 1)]
-            for scale, value in zip(SCALES, row.tolist(), strict=True)
-        )
+        steps = np.minimum((row + 1) / 2 * 4, 3).astype(int)
+        weight, trait, users, price = (scale[step] for scale, step in zip(SCALES, steps, strict=True))
         thing, made = things[stuff], one_of(ways)
         title = f"{material} {thing} for {occasion}".capitalize()
         text = " ".join([one_of(FIRST), one_of(SECOND), one_of(THIRD)]).format(

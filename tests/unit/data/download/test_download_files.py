@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmrec.data.download import web
-from mmrec.data.download.files import Checksums, Fingerprint, Part, Remote, download
+from mmrec.data.download.files import Checksums, Fingerprint, Part, download
 from mmrec.data.sources import SourceError
 
 BYTES = random.Random(0).randbytes(100_000)
@@ -40,7 +40,7 @@ def know(checksums, **contents: bytes) -> None:
 
 
 def fetch(server, folder, checksums, *names: str) -> None:
-    download([Remote(name, (server.url(name),)) for name in names or ("a",)], folder, checksums)
+    download({name: [server.url(name)] for name in names or ("a",)}, folder, checksums)
 
 
 def files(folder) -> list[str]:
@@ -302,14 +302,14 @@ def test_mirrors_are_tried_in_their_order(folder, checksums):
     with servers.Server(
         {"a": OTHER, "c": BYTES, "d": OTHER}, {"a": servers.cut(0), "b": servers.status(404)}
     ) as server:
-        download([Remote("x", tuple(map(server.url, "abcd")))], folder, checksums)
+        download({"x": list(map(server.url, "abcd"))}, folder, checksums)
         assert [request.path for request in server.requests] == [*["a"] * web.TRIES, "b", "c"]
     assert (folder / "x").read_bytes() == BYTES
 
 
 def test_a_part_of_one_mirror_is_not_continued_at_another(folder, checksums):
     with servers.Server({"a": OTHER, "b": BYTES}, {"a": [servers.cut(99), servers.status(404)]}) as server:
-        download([Remote("x", (server.url("a"), server.url("b")))], folder, checksums)
+        download({"x": [server.url("a"), server.url("b")]}, folder, checksums)
         assert starts(server) == [0, 99, 0]
     assert (folder / "x").read_bytes() == BYTES
 
@@ -317,7 +317,7 @@ def test_a_part_of_one_mirror_is_not_continued_at_another(folder, checksums):
 def test_without_internet_one_line_says_what_to_place_where(folder, checksums):
     first, second = (f"http://{servers.NOBODY}/{name}" for name in "ab")
     with pytest.raises(SourceError) as error:
-        download([Remote("sub/a.gz", (first, second)), Remote("b", (second,))], folder, checksums)
+        download({"sub/a.gz": [first, second], "b": [second]}, folder, checksums)
     message = str(error.value)
     assert "\n" not in message
     assert f"sub/a.gz cannot be fetched ({first}: no connection; {second}: no connection): " in message
@@ -369,13 +369,13 @@ def test_a_silent_server(folder, checksums, monkeypatch):
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a", "ws://127.0.0.1/a", "/etc/passwd", ""])
 def test_only_http(folder, checksums, url):
     with pytest.raises(SourceError, match="unsupported scheme"):
-        download([Remote("a", (url,))], folder, checksums)
+        download({"a": [url]}, folder, checksums)
 
 
 @pytest.mark.parametrize("path", ["../a", "/tmp/a", "b/../../a", "b\\..\\a", "C:\\a", "", ".", "b//a", "./a"])
 def test_no_path_leaves_the_folder(folder, checksums, path):
     with servers.Server({"a": BYTES}) as server, pytest.raises(SourceError, match="is no path inside"):
-        download([Remote(path, (server.url("a"),))], folder, checksums)
+        download({path: [server.url("a")]}, folder, checksums)
     assert not server.requests and not folder.exists()
 
 

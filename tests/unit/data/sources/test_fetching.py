@@ -143,9 +143,9 @@ def test_each_release_has_its_own_paths_at_every_mirror(release, paths):
         kind="amazon", release=release, category="Soap", mirrors=("https://a.example/x/", "https://b.example")
     )
     found = _remotes(source, Path("downloads/mine"))
-    assert [file.path for file in found] == [f"mine/{path.rpartition('/')[2]}" for path in paths]
-    assert [file.urls for file in found] == [
-        (f"https://a.example/x/{path}", f"https://b.example/{path}") for path in paths
+    assert list(found.items()) == [
+        (f"mine/{path.rpartition('/')[2]}", (f"https://a.example/x/{path}", f"https://b.example/{path}"))
+        for path in paths
     ]
 
 
