@@ -75,18 +75,18 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
 
     Raises SequenceError: nothing is left, or too few items for the sampled protocol.
     """
-    users, user_ids = pd.factorize(interactions["user_id"], sort=True)
-    items, item_ids = pd.factorize(interactions["item_id"], sort=True)
+    users, items = (pd.factorize(interactions[name])[0] for name in ("user_id", "item_id"))
     keep = k_core(users, items, dataset.user_core, dataset.item_core)
     if not keep.any():
         raise SequenceError(
             f"no interaction is left of {len(keep):,}: no users with {dataset.user_core} and items with "
             f"{dataset.item_core} interactions; lower user_core or item_core in params.yaml"
         )
-    users, user_ids = _renumber(users[keep], user_ids)
-    items, item_ids = _renumber(items[keep], item_ids)
-    times = interactions["timestamp"].to_numpy()[keep]
-    order = np.lexsort((np.arange(len(users)), times, users))
+    kept = interactions[keep]
+    users, user_ids = pd.factorize(kept["user_id"], sort=True)
+    items, item_ids = pd.factorize(kept["item_id"], sort=True)
+    times = kept["timestamp"].to_numpy()
+    order = np.lexsort((times, users))  # stable: rows of one time keep their order
     users, items, times = users[order], items[order] + 1, times[order]
     offsets = np.concatenate([[0], np.bincount(users).cumsum()])
 
@@ -108,7 +108,7 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
     if not (report["valid_users"] and report["test_users"]):
         found = f"{report['valid_users']} users to validate, {report['test_users']} to test"
         raise SequenceError(f"the split leaves {found}")
-    return Built(sequences, user_ids, item_ids, report)
+    return Built(sequences, user_ids.tolist(), item_ids.tolist(), report)
 
 
 def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:
@@ -131,11 +131,6 @@ def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:
             "release; if that is meant, change `expected` of the data set in params.yaml"
         )
     return "\n".join(["!" * 100, WARNING, *lines, EXPLANATION, "!" * 100] if different else lines)
-
-
-def _renumber(codes: np.ndarray, ids: pd.Index) -> tuple[np.ndarray, list[str]]:
-    present, dense = np.unique(codes, return_inverse=True)
-    return dense.astype(np.int64), [str(name) for name in ids[present]]
 
 
 def _split(dataset: config.Dataset, offsets: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -162,9 +157,8 @@ def draw_negatives(users: np.ndarray, items: np.ndarray, n_items: int, count: in
     """
     touched = np.bincount(users)
     if n_items - touched.max() < count:
-        raise SequenceError(
-            f"protocol.negatives is {count}, but a user has touched {touched.max()} of {n_items} items; lower it"
-        )
+        problem = f"a user has touched {touched.max()} of {n_items} items; lower it"
+        raise SequenceError(f"protocol.negatives is {count}, but {problem}")
     generator = np.random.default_rng(seed)
     known = np.unique(users * (n_items + 1) + items)
     drawn = generator.integers(1, n_items + 1, (len(touched), count))

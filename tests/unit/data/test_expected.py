@@ -33,7 +33,7 @@ def test_a_difference_is_an_error_unless_a_warning_is_asked_for(changes):
         verdict(REPORT, published(**changes))
 
 
-def test_a_warning_is_framed_in_capitals_and_gives_every_count_and_what_it_means():
+def test_a_warning_is_framed_and_explains_every_count():
     lines = verdict(REPORT, published(users=3362, interactions=None, on_mismatch="warn")).splitlines()
     assert lines[0] == lines[-1] == "!" * 100
     assert lines[1].startswith("WARNING") and lines[1].isupper()

@@ -113,7 +113,7 @@ def test_users_and_items_are_numbered_in_order_of_their_ids_from_0_and_1():
     assert built.sequences.n_items == 4
 
 
-def test_what_leaves_with_the_core_gets_no_number():
+def test_items_outside_the_core_get_no_number():
     kept = [("u", "a", 0), ("u", "b", 1), ("u", "c", 2), ("v", "b", 0), ("v", "c", 1), ("v", "e", 2), ("w", "a", 0)]
     kept += [("w", "e", 1)]
     built = build(table(*kept, ("x", "a", 0), ("u", "d", 9)), dataset(user_core=2, item_core=2), PROTOCOL)
@@ -233,7 +233,7 @@ def test_too_few_untouched_items_are_refused_by_name():
         build(table(*rows), dataset(), replace(PROTOCOL, negatives=2))
 
 
-def test_a_split_that_leaves_nobody_to_ask_is_refused():
+def test_a_split_without_users_to_validate_or_test_is_refused():
     with pytest.raises(SequenceError, match="0 users to validate, 0 to test"):
         build(table(("u", "a", 0), ("v", "b", 1)), dataset(), PROTOCOL)
 
@@ -254,7 +254,7 @@ def test_negatives_are_different_untouched_items(seed, count):
         assert 1 <= row.min() and row.max() <= 12
 
 
-def test_all_untouched_items_are_found_where_all_are_needed():
+def test_negatives_may_need_all_untouched_items():
     drawn = draw_negatives(np.array([0, 0, 1]), np.array([1, 3, 5]), 5, 3, 0)
     assert sorted(drawn[0]) == [2, 4, 5]
     assert set(drawn[1]) < {1, 2, 3, 4}
@@ -402,7 +402,7 @@ def test_users_with_one_training_item_have_nothing_to_predict(make_sequences):
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 @pytest.mark.parametrize("batch_size", [1, 16, 1000])
-def test_a_question_shows_what_came_before_the_target_and_nothing_else(many, split, batch_size):
+def test_a_question_shows_only_items_before_the_target(many, split, batch_size):
     target = getattr(many, split)
     asked = []
     for question in questions(many, split, 5, batch_size):
@@ -433,7 +433,7 @@ def test_questions_come_in_order_of_the_history_length(many):
 # --- on disk -----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_what_is_read(many, tmp_path):
+def test_sequences_survive_writing_and_reading(many, tmp_path):
     many.save(tmp_path / "new" / "sequences.safetensors")
     found = Sequences.load(tmp_path / "new" / "sequences.safetensors")
     assert found.n_items == many.n_items
@@ -474,7 +474,7 @@ def test_shuffled_histories_hold_the_same_and_ask_for_the_same(make_sequences, s
     assert not torch.equal(changed.items, whole.shuffled(split, seed=2).items)
 
 
-def test_shuffled_training_never_holds_what_is_asked_later(make_sequences):
+def test_shuffled_training_holds_no_held_out_item(make_sequences):
     whole = make_sequences(HISTORIES, 12)
     # As with a split by time, where some are asked in test alone.
     whole = replace(whole, valid=torch.tensor([6, -1, -1]))

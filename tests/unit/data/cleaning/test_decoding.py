@@ -61,7 +61,7 @@ def test_decoding_at_half_size_looks_the_same():
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-def test_equal_pixels_give_equal_bytes_whatever_else_the_file_holds(format):
+def test_equal_pixels_give_equal_bytes_for_any_metadata(format):
     exif = Image.Exif()
     exif[0x010E] = "a description"
     picture = scene(300, 300)

@@ -8,7 +8,7 @@ from mmrec.data.cleaning.images import normalise, problem, problems
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp"])
-def test_formats_that_can_be_used(tmp_path, name):
+def test_usable_formats(tmp_path, name):
     picture(tmp_path / name)
     assert problem(tmp_path, name) is None
 

@@ -59,7 +59,7 @@ def test_equal_tables_give_equal_bytes(tables, tmp_path):
     assert json.loads((tmp_path / "one" / "quality.json").read_text()) == QUALITY
 
 
-def test_quality_table_shows_every_count_and_where_to_look():
+def test_quality_table_shows_every_count_and_its_places():
     table = sources.quality_table(QUALITY).set_index(["table", "what"])
     assert table.loc[("interactions", "left out: repeat"), "rows"] == 2
     assert table.loc[("interactions", "left out: repeat"), "for example"].startswith("interactions.csv:3")

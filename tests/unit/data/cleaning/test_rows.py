@@ -70,13 +70,13 @@ def test_optional_columns(tmp_path):
         ('a,b\n1,"2\n' + "3,4\n" * 50_000, r"x\.csv:2: a quote is opened"),
     ],
 )
-def test_what_cannot_be_read_is_one_clear_line(tmp_path, content, message):
+def test_an_unreadable_file_is_one_clear_line(tmp_path, content, message):
     with pytest.raises(SourceError, match=message) as error:
         read(tmp_path, content)
     assert "\n" not in str(error.value)
 
 
-def test_a_quote_that_swallows_more_than_a_block(tmp_path, monkeypatch):
+def test_an_unclosed_quote_longer_than_a_block(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 1000)
     with pytest.raises(SourceError, match="a quote is opened"):
         read(tmp_path, 'a,b\n1,"2\n' + "3,4\n" * 1000)
@@ -125,7 +125,7 @@ def test_read_separated_without_rows(tmp_path, content, message):
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=30, max_size=30), max_size=4))
-def test_read_is_kept_plus_dropped_whatever_is_dropped(masks):
+def test_read_is_kept_plus_dropped(masks):
     rows = Rows("x", pd.DataFrame({"line": np.arange(30)}))
     for reason, mask in enumerate(masks):
         rows = rows.drop(np.array(mask)[rows.frame["line"]], str(reason % 2))
@@ -142,7 +142,7 @@ def test_examples_are_the_first_five():
     assert rows.examples() == {"why": ["x:3", "x:4", "x:5", "x:6", "x:7"]}
 
 
-def test_require_names_what_became_of_the_rows():
+def test_require_names_the_reasons_of_lost_rows():
     rows = Rows("x", pd.DataFrame({"line": [2, 3, 4]}))
     assert rows.require() is rows
     with pytest.raises(SourceError, match=r"x: no row is usable: 1 no user \(x:3\), 2 repeat \(x:2\)"):

@@ -157,7 +157,7 @@ ROW = st.tuples(
 
 
 @given(st.lists(ROW, max_size=30))
-def test_no_row_vanishes_and_what_stays_is_clean(table):
+def test_no_row_vanishes_and_kept_rows_are_clean(table):
     rows = interactions(*table, ("w", "a", "1"))
     tables = clean(rows, items("a", "b"), Path("none"))
     account = tables.quality["interactions"]

@@ -21,7 +21,7 @@ def archive(tmp_path):
     return tmp_path / "films.zip"
 
 
-def test_what_is_wanted_comes_out_and_nothing_else(archive, tmp_path):
+def test_named_members_are_extracted_and_nothing_else(archive, tmp_path):
     extract(archive, NAMES, tmp_path / "out")
     files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert files == set(NAMES)

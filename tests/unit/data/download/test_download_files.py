@@ -66,7 +66,7 @@ def test_the_first_fetch_records_and_the_second_asks_for_nothing(folder, checksu
     assert checksums.read_text() == json.dumps(expected, indent=1) + "\n"
 
 
-def test_what_is_known_is_enforced(folder, checksums):
+def test_a_recorded_checksum_is_enforced(folder, checksums):
     know(checksums, a=OTHER)
     with servers.Server({"a": BYTES}) as server, pytest.raises(SourceError) as error:
         fetch(server, folder, checksums)
@@ -86,7 +86,7 @@ def test_another_size_is_refused_before_anything_is_transferred(folder, checksum
     assert files(folder) == []
 
 
-def test_a_file_placed_by_hand_is_recorded_without_asking_anybody(folder, checksums):
+def test_a_placed_file_is_recorded_without_a_request(folder, checksums):
     folder.mkdir()
     (folder / "a").write_bytes(BYTES)
     with servers.Server({}) as server:
@@ -95,7 +95,7 @@ def test_a_file_placed_by_hand_is_recorded_without_asking_anybody(folder, checks
     assert json.loads(checksums.read_text()) == {"a": fingerprint(BYTES)}
 
 
-def test_a_file_placed_by_hand_is_held_to_what_is_known(folder, checksums):
+def test_a_placed_file_must_match_its_checksum(folder, checksums):
     know(checksums, a=OTHER)
     before = checksums.read_text()
     folder.mkdir()
@@ -129,7 +129,7 @@ def test_damaged_checksums(folder, checksums, text):
 # --- resuming ----------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(folder, checksums):
+def test_a_broken_download_resumes_at_its_last_byte(folder, checksums):
     with servers.Server({"a": BYTES}, {"a": [servers.cut(30_000), servers.cut(50_000)]}) as server:
         fetch(server, folder, checksums)
         assert starts(server) == [0, 30_000, 80_000]
@@ -154,7 +154,7 @@ def test_a_later_call_continues(folder, checksums):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(cuts=st.lists(st.integers(0, len(BYTES)), max_size=6), changes=st.integers(0, 8))
-def test_whatever_the_cuts_the_end_is_one_version_of_the_file(tmp_path_factory, cuts, changes):
+def test_two_versions_of_a_file_are_never_joined(tmp_path_factory, cuts, changes):
     """The file changes at one of the requests; never is a piece of the old one glued to one of the new one."""
     folder = tmp_path_factory.mktemp("cuts")
     content = {"a": OTHER}
@@ -179,7 +179,7 @@ def test_whatever_the_cuts_the_end_is_one_version_of_the_file(tmp_path_factory, 
     assert files(folder) == ["a", "checksums.json"]
 
 
-def test_a_file_that_changed_is_fetched_from_its_beginning(folder, checksums):
+def test_a_changed_file_is_fetched_from_its_beginning(folder, checksums):
     content = {"a": OTHER}
 
     async def change(request, _):
@@ -212,7 +212,7 @@ def test_without_a_validator_nothing_is_continued(folder, checksums):
         ({"ETag": 'W/"weak"'}, None),  # two contents may share it
     ],
 )
-def test_by_what_a_server_knows_its_content_again(folder, checksums, headers, sent):
+def test_strong_etag_or_last_modified_is_the_validator(folder, checksums, headers, sent):
     first = servers.says(servers.head(200, Content_Length=len(BYTES), **headers) + BYTES[:100])
     with servers.Server({"a": BYTES}, {"a": [first]}) as server:
         fetch(server, folder, checksums)
@@ -277,7 +277,7 @@ def test_a_damaged_note_costs_a_fetch_and_no_more(folder, checksums):
     assert (folder / "a").read_bytes() == BYTES and files(folder) == ["a"]
 
 
-def test_what_killed_writers_left_is_cleared_away(folder, checksums):
+def test_leftovers_of_killed_writers_are_deleted(folder, checksums):
     folder.mkdir()
     for name in (folder / "..a.part.json.1.tmp", checksums.with_name(".checksums.json.1.tmp")):
         name.write_text("half")
@@ -314,7 +314,7 @@ def test_a_part_of_one_mirror_is_not_continued_at_another(folder, checksums):
     assert (folder / "x").read_bytes() == BYTES
 
 
-def test_without_internet_one_line_says_what_to_place_where(folder, checksums):
+def test_without_internet_the_error_names_files_and_places(folder, checksums):
     first, second = (f"http://{servers.NOBODY}/{name}" for name in "ab")
     with pytest.raises(SourceError) as error:
         download({"sub/a.gz": [first, second], "b": [second]}, folder, checksums)
@@ -325,7 +325,7 @@ def test_without_internet_one_line_says_what_to_place_where(folder, checksums):
     assert not checksums.exists()
 
 
-def test_one_file_that_fails_does_not_keep_others_from_coming(folder, checksums):
+def test_one_failed_file_does_not_stop_the_others(folder, checksums):
     with servers.Server({"b": BYTES}) as server:
         with pytest.raises(SourceError, match="^a cannot be fetched"):
             fetch(server, folder, checksums, "a", "b")
@@ -353,7 +353,7 @@ def test_reasons(folder, checksums, fault, reason):
     assert not (folder / "a").exists() and not checksums.exists()
 
 
-def test_a_compressed_file_may_say_that_it_is(folder, checksums):
+def test_a_gzip_file_may_have_a_content_encoding(folder, checksums):
     with servers.Server({"a.gz": BYTES}, {"a.gz": servers.encoded(BYTES)}) as server:
         fetch(server, folder, checksums, "a.gz")
     assert (folder / "a.gz").read_bytes() == BYTES
@@ -379,7 +379,7 @@ def test_no_path_leaves_the_folder(folder, checksums, path):
     assert not server.requests and not folder.exists()
 
 
-def test_a_folder_that_cannot_be_written_to(folder, checksums):
+def test_an_unwritable_folder(folder, checksums):
     folder.write_text("a file")
     with servers.Server({"a": BYTES}) as server, pytest.raises(SourceError, match="downloads cannot be written to"):
         fetch(server, folder, checksums)

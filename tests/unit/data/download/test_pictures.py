@@ -71,7 +71,7 @@ def test_the_table_is_in_the_order_of_candidates_and_on_disk(tmp_path):
     assert stored(tmp_path) == {name_of(A): thumbnail(A), name_of(B): thumbnail(B)}
 
 
-def test_the_best_address_that_gives_a_picture_is_taken(tmp_path):
+def test_the_first_usable_picture_is_taken(tmp_path):
     with servers.Server({"a": A, "b": B, "c": C}, {"p": servers.html()}) as server:
         table = fetch(server, tmp_path, "ab", "xpcb", "px", "xp")
         assert asked(server) == "acpx"
@@ -86,7 +86,7 @@ def test_one_content_is_stored_once_and_one_address_asked_once(tmp_path):
     assert set(table["image"]) == {name_of(A)} and len(stored(tmp_path)) == 1
 
 
-def test_a_second_run_asks_nobody_and_changes_nothing(tmp_path):
+def test_a_second_run_sends_no_request_and_changes_nothing(tmp_path):
     with servers.Server({"a": A, "b": B}) as server:
         first = fetch(server, tmp_path, "a", "xb", "x", "")
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -104,7 +104,7 @@ def test_a_run_with_more_candidates_continues(tmp_path):
     assert list(table["image"]) == [name_of(C), name_of(A), name_of(B)]
 
 
-def test_a_picture_that_was_removed_is_fetched_again(tmp_path):
+def test_a_removed_picture_is_fetched_again(tmp_path):
     with servers.Server({"a": A, "b": B}) as server:
         fetch(server, tmp_path, "a", "b")
         (tmp_path / "images" / name_of(A)).unlink()
@@ -192,7 +192,7 @@ def test_a_passing_miss_is_asked_for_again_a_few_times_and_in_the_next_run(tmp_p
 
 
 @pytest.mark.parametrize("case", PASSING)
-def test_what_passes_soon_costs_nothing_but_time(tmp_path, case):
+def test_a_short_failure_costs_only_time(tmp_path, case):
     with servers.Server({"f": A}, {"f": [PASSING[case]] * (web.TRIES - 1)}) as server:
         table = fetch(server, tmp_path, "f", deadline=0.2)
     assert list(table["image"]) == [name_of(A)]
@@ -230,7 +230,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("url", ADDRESSES)
-def test_addresses_that_are_not_asked(tmp_path, url):
+def test_refused_addresses(tmp_path, url):
     table = fetch_pictures(pd.DataFrame({"item_id": ["i"], "urls": [[url]]}), tmp_path)
     assert list(table["reason"]) == [ADDRESSES[url]]
 
@@ -244,7 +244,7 @@ def test_nothing_private_is_connected_to_unless_it_is_trusted(tmp_path):
         assert list(table["image"]) == [name_of(B), name_of(A)]
 
 
-def test_a_public_name_that_leads_to_a_private_address(tmp_path, monkeypatch):
+def test_a_public_name_of_a_private_address(tmp_path, monkeypatch):
     """What counts is where the connection goes, not what the name was or has resolved to before."""
 
     async def resolve(loop, host, port, **options):
@@ -263,7 +263,7 @@ def test_a_public_name_that_leads_to_a_private_address(tmp_path, monkeypatch):
         assert list(table["image"]) == [name_of(A)]
 
 
-def test_a_name_that_nobody_knows(tmp_path, monkeypatch):
+def test_an_unknown_host_name(tmp_path, monkeypatch):
     async def resolve(loop, host, port, **options):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -273,7 +273,7 @@ def test_a_name_that_nobody_knows(tmp_path, monkeypatch):
     assert not (tmp_path / "pictures.csv").exists()
 
 
-def test_a_host_that_is_gone_is_left_alone(tmp_path, monkeypatch):
+def test_a_gone_host_is_not_asked_further(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "HOST_IS_GONE", 3)
     items = [f"f{number}" for number in range(50)]
     with servers.Server({"a": A}) as good, servers.Server({}, dict.fromkeys(items, servers.status(500))) as bad:
@@ -284,7 +284,7 @@ def test_a_host_that_is_gone_is_left_alone(tmp_path, monkeypatch):
     assert set(reasons.index) == {"server error", "host is gone"} and reasons["host is gone"] >= 40
 
 
-def test_a_host_that_answers_now_and_then_is_not_gone(tmp_path, monkeypatch):
+def test_a_host_with_some_answers_is_not_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "HOST_IS_GONE", 2)
     monkeypatch.setattr(pictures, "WAITING", 1)
     with servers.Server({"a": A}, {name: servers.status(500) for name in "pqrs"}) as server:
@@ -300,7 +300,7 @@ def test_a_host_that_answers_now_and_then_is_not_gone(tmp_path, monkeypatch):
     ]
 
 
-def test_what_may_pass_is_reported(tmp_path, monkeypatch):
+def test_temporary_failures_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("MMREC_PROGRESS", str(tmp_path / "progress"))
     with servers.Server({"a": A}, {"f": servers.status(500)}) as server:
         fetch(server, tmp_path / "pictures", "a", "f")
@@ -315,7 +315,7 @@ def test_a_limit_on_connections_to_a_host(tmp_path):
     assert max(at_once) == 3
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path):
+def test_an_unwritable_folder(tmp_path):
     with servers.Server({"a": A}) as server:
         (tmp_path / "file").write_text("a file")
         with pytest.raises(SourceError, match="file cannot be written to"):
@@ -329,7 +329,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 
 @pytest.mark.parametrize("torn", [b'{"url": "http://x", "ima', b"{", '{"url": "é'.encode()[:-1]])
-def test_a_line_that_was_cut_off_is_dropped(tmp_path, torn):
+def test_a_cut_off_line_is_dropped(tmp_path, torn):
     with servers.Server({"a": A, "b": B, "c": C}) as server:
         fetch(server, tmp_path, "a", "b")
         with (tmp_path / "pictures.jsonl").open("ab") as file:
@@ -347,7 +347,7 @@ def test_one_process_at_a_time(tmp_path):
         assert not server.requests
 
 
-def test_what_killed_writers_left_is_cleared_away(tmp_path):
+def test_leftovers_of_killed_writers_are_deleted(tmp_path):
     leftovers = [tmp_path / ".pictures.csv.1-1.tmp", tmp_path / "images" / "00" / ".x.jpg.1-1.tmp"]
     for path in leftovers:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ from mmrec.data.download import web
         ("64:ff9b::93.184.215.14", True),
     ],
 )
-def test_which_addresses_are_public(address, public):
+def test_public_and_private_addresses(address, public):
     assert web._is_public(address) is public
 
 
@@ -81,14 +81,14 @@ def test_a_server_may_ask_for_a_longer_pause():
     assert pauses(web.Passing("too many requests", 3600.0)) == [web.LONGEST_PAUSE] * (web.TRIES - 1)
 
 
-def test_what_would_not_help_is_not_tried_again():
+def test_permanent_failures_are_not_tried_again():
     assert pauses(web.Unanswered("not found")) == []
 
 
 @pytest.mark.parametrize(
     ("sent", "seconds"), [("7", 7.0), ("soon", 0.0), ("-1", 0.0), ("", 0.0), ("²", 0.0), (None, 0.0)]
 )
-def test_the_pause_that_a_server_asks_for(sent, seconds):
+def test_retry_after_sets_the_pause(sent, seconds):
     headers = {} if sent is None else {"Retry-After": sent}
 
     async def ask(url: str) -> None:
@@ -103,7 +103,7 @@ def test_the_pause_that_a_server_asks_for(sent, seconds):
     assert str(error.value) == "too many requests" and error.value.pause == seconds
 
 
-def test_what_is_sent_along():
+def test_requests_send_agent_and_no_cookies():
     async def ask(*urls: str) -> None:
         async with web.session(aiohttp.ClientTimeout(total=5)) as client:
             for url in urls:

@@ -125,7 +125,7 @@ def test_a_shop_is_known_by_the_name_of_its_files(tmp_path, category, root):
     assert read(tmp_path, 2014, category).items["categories"].tolist() == [["Sale"]]
 
 
-def test_a_reviewed_item_that_the_metadata_lack_is_kept_without_words(shop):
+def test_a_reviewed_item_without_metadata_is_kept(shop):
     tables = read(shop([review(asin=asin) for asin in "cab"], [item("a", title="A")]), 2014, "Beauty")
     assert tables.items["item_id"].tolist() == ["a", "c", "b"]
     assert tables.items["text"].tolist() == ["A.", "", ""]
@@ -183,7 +183,7 @@ def test_fields_of_any_kind_give_text(fields):
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_reviews_that_are_left_out(shop, line, reason):
+def test_unusable_reviews_are_counted_by_reason(shop, line, reason):
     dropped, examples = account(shop([review(), line, review("z")]), "interactions")
     assert dropped == {reason: 1}
     assert examples == {reason: [f"{REVIEWS}:2"]}
@@ -210,7 +210,7 @@ def test_reviews_that_are_left_out(shop, line, reason):
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_metadata_that_are_left_out(shop, line, reason):
+def test_unusable_metadata_are_counted_by_reason(shop, line, reason):
     folder = shop([review(), review("z", "c")], [item("a", title="first"), line, item("c")])
     dropped, examples = account(folder, "items")
     assert dropped == {reason: 1}
@@ -227,7 +227,7 @@ def test_nothing_is_executed(shop, monkeypatch, code):
 
 
 @pytest.mark.parametrize("extra", [0, 1, 2, 100, 101, 102, 1000])
-def test_a_line_that_is_too_long_is_left_out_unparsed(shop, monkeypatch, extra):
+def test_a_too_long_line_is_left_out_unparsed(shop, monkeypatch, extra):
     monkeypatch.setattr(lines, "LONGEST", 100)
     long = '{"reviewerID": "v", "asin": "a"' + " " * (69 + extra) + "}"
     folder = shop([review("u")[:60] + "}", long, '{"reviewerID": "u", "asin": "a", "unixReviewTime": 9}'])
@@ -266,7 +266,7 @@ def test_a_missing_file(shop, name):
     ],
     ids=["last byte", "half", "damaged", "more", "not compressed", "zip"],
 )
-def test_a_file_that_is_no_whole_gzip_file(shop, name, damage):
+def test_a_damaged_gzip_file_is_refused(shop, name, damage):
     folder = shop()
     write(folder / name, damage((folder / name).read_bytes()))
     with pytest.raises(SourceError, match=f"^{name} is no whole gzip file: place it in {folder} as it was provided$"):
@@ -328,7 +328,7 @@ def test_all_the_dirt_is_found_again(dirty):
     assert shown.loc[("interactions", "left out: repeat"), "rows"] == 7
 
 
-def test_dirt_does_not_change_what_is_clean(dirty, tmp_path):
+def test_dirt_does_not_change_clean_rows(dirty, tmp_path):
     amazon_files.write(tmp_path, "Sports_and_Outdoors", 4000, 300, seed=3)
     found, clean = (read(folder, 2018, "Sports_and_Outdoors") for folder in (dirty[0], tmp_path))
     padded = ~found.interactions["user_id"].isin(clean.interactions["user_id"])
@@ -389,7 +389,7 @@ def placed(folder, release, items):
 @pytest.mark.parametrize(
     ("release", "fields", "urls"), [(release, *case) for release in URLS for case in URLS[release]]
 )
-def test_where_pictures_may_be(tmp_path, release, fields, urls):
+def test_addresses_of_pictures_by_release(tmp_path, release, fields, urls):
     found = amazon.candidates(placed(tmp_path, release, [{"asin": "b"}, {"asin": "a", **fields}]), release, "Beauty")
     assert found.to_dict("list") == {"item_id": ["a"], "urls": [urls]}
 
@@ -399,7 +399,7 @@ def test_no_picture_anywhere(tmp_path):
     assert list(found.columns) == ["item_id", "urls"] and len(found) == 0
 
 
-def test_pictures_that_were_fetched(tmp_path):
+def test_fetched_pictures_are_joined_to_items(tmp_path):
     folder = placed(tmp_path, 2018, [{"asin": name} for name in "abcde"])
     picture(folder / "images" / "00" / "1.jpg")
     write(

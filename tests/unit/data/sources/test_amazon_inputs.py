@@ -199,7 +199,7 @@ def test_an_object_over_several_lines_is_as_many_malformed_lines(shop):
 
 
 @pytest.mark.parametrize("parts", [(b"{", review()[1:]), (b'{"x": {}', b", " + review()[1:])])
-def test_lines_that_only_together_are_as_many_as_their_objects(shop, parts):
+def test_an_object_over_two_lines_is_malformed(shop, parts):
     tables = read(shop(of_review=b"\n".join([review() + review(), *parts])), 2018, "Soaps")
     assert tables.quality["interactions"] == {"read": 5, "kept": 2, "dropped": {"malformed line": 3}}
 
@@ -259,7 +259,7 @@ FIELDS = {  # of a product: what it holds, what differs from the product next to
 
 
 @pytest.mark.parametrize(("fields", "changes", "problem"), FIELDS.values(), ids=FIELDS)
-def test_what_is_left_of_a_field(shop, fields, changes, problem):
+def test_a_field_becomes_plain_text(shop, fields, changes, problem):
     folder = shop()
     write(folder / PRODUCTS, packed(product("never reviewed"), product("A1", **fields), product("A2")))
     tables = read(folder, 2018, "Soaps")
@@ -273,7 +273,7 @@ def test_what_is_left_of_a_field(shop, fields, changes, problem):
 
 
 @pytest.mark.parametrize("opened", ["<script", "<!--", "<a", "<", "&lt;", "&"])
-def test_a_million_tags_that_nobody_closes_take_no_time(shop, opened):
+def test_a_million_unclosed_tags_take_no_time(shop, opened):
     folder = shop()
     write(folder / PRODUCTS, packed(product("A1", description=[opened * (1_000_000 // len(opened))])))
     assert len(read(folder, 2018, "Soaps").items) == 2
@@ -301,7 +301,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", [REVIEWS, PRODUCTS])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_file_that_is_not_as_it_was_provided(shop, name, damage):
+def test_a_damaged_file_is_refused(shop, name, damage):
     folder = shop()
     write(folder / name, damage((folder / name).read_bytes()))
     with pytest.raises(SourceError) as refusal:
@@ -311,7 +311,7 @@ def test_a_file_that_is_not_as_it_was_provided(shop, name, damage):
 
 @pytest.mark.parametrize("name", [REVIEWS, PRODUCTS])
 @pytest.mark.parametrize("instead", ["nothing", "folder", "dangling link"])
-def test_a_file_that_is_not_there(shop, name, instead):
+def test_a_missing_file_is_named(shop, name, instead):
     folder = shop()
     (folder / name).unlink()
     if instead == "folder":
@@ -353,13 +353,13 @@ def test_the_two_files_swapped(shop):
         read(folder, 2018, "Soaps")
 
 
-def test_a_file_in_several_pieces_that_each_are_whole(shop):
+def test_a_gzip_file_of_several_members_is_read(shop):
     folder = shop()
     write(folder / REVIEWS, packed(review("U1", "A1")) + packed(review("U2", "A1")))
     assert read(folder, 2018, "Soaps").interactions["user_id"].tolist() == ["U1", "U2"]
 
 
-def test_lines_that_end_as_on_windows_and_a_last_one_that_does_not_end(shop):
+def test_windows_line_ends_and_a_missing_last_one(shop):
     folder = shop()
     write(folder / REVIEWS, packed(review("U1", "A1"), review("U2", "A1"), end=b"\r\n"))
     write(folder / PRODUCTS, gzip.compress(product("A1")))
@@ -392,7 +392,7 @@ def test_a_literal_is_left_out_and_counted(tmp_path, line, reason):
     assert tables.quality["examples"]["items"] == {reason: [f"{PRODUCTS}:2"]}
 
 
-def test_a_product_that_nobody_reviewed_is_not_parsed(tmp_path, monkeypatch):
+def test_an_unreviewed_product_is_not_parsed(tmp_path, monkeypatch):
     write(tmp_path / "reviews_Soaps_5.json.gz", packed(review("U1", "A1")))
     write(tmp_path / PRODUCTS, packed(b"{'asin': 'A1', 'title': 'Soap'}", b"{'asin': 'A3', 'title': 'Soap'}"))
     parsed, parse = [], ast.literal_eval

@@ -43,7 +43,7 @@ def shop(tmp_path_factory):
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bytes_and_replaces_what_was_there(shop, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_in_a_new_folder(shop, tmp_path):
     for leftover in ("again", "again.partial", "again.old"):  # of runs that were killed
         (tmp_path / leftover / "images").mkdir(parents=True)
         (tmp_path / leftover / "images" / "leftover.png").touch()
@@ -261,7 +261,7 @@ def test_the_first_choice_is_by_popularity():
     assert abs((first == popularity.argmax()).mean() - popularity.max() / popularity.sum()) < 0.03
 
 
-def test_draws_follow_the_weights_among_what_is_allowed():
+def test_draws_follow_the_weights_of_allowed_items():
     weights = np.tile([0, 1, 3, 5], (20_000, 1))
     allowed = np.tile([True, True, True, False], (20_000, 1))
     drawn = np.bincount(catalogue._draw(np.random.default_rng(0), weights, allowed), minlength=4) / 20_000
@@ -323,7 +323,7 @@ def test_a_picture_stays_in_its_frame():
         assert (edge == edge[0]).mean() > 0.9
 
 
-def test_descriptions_tell_style_and_jitter_and_nothing_that_is_seen():
+def test_descriptions_tell_style_and_jitter_but_no_looks():
     styles = np.arange(STYLES)
     low, high = (content.describe(styles, np.full((STYLES, 4), v), np.random.default_rng(0)) for v in (-1.0, 1.0))
     assert len({title for title, _ in low}) == STYLES

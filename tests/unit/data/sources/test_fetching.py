@@ -87,14 +87,14 @@ def test_a_second_fetch_makes_the_folder_anew_and_asks_for_nothing(shop, places)
     assert files(places[0]) == before and len(server.requests) == asked
 
 
-def test_pictures_are_fetched_only_where_they_are_wanted(shop, places):
+def test_pictures_are_fetched_only_on_request(shop, places):
     server, _ = shop
     fetch(amazon(server), *places)
     assert files(places[0]) == ["Soap_5.json.gz", "meta_Soap.json.gz"]
     assert server.asked("a.jpg") == 0
 
 
-def test_where_linking_fails_files_are_copied(shop, places, monkeypatch):
+def test_files_are_copied_if_linking_fails(shop, places, monkeypatch):
     monkeypatch.setattr(publishing.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
     fetch(shop[1], *places)
     name = "Soap_5.json.gz"
@@ -102,7 +102,7 @@ def test_where_linking_fails_files_are_copied(shop, places, monkeypatch):
     assert not os.path.samefile(places[0] / name, places[1] / name)
 
 
-def test_a_failed_fetch_leaves_the_folder_that_was_there(shop, places):
+def test_a_failed_fetch_leaves_the_folder_unchanged(shop, places):
     server, source = shop
     fetch(source, *places)
     before = files(places[0])
@@ -112,7 +112,7 @@ def test_a_failed_fetch_leaves_the_folder_that_was_there(shop, places):
     assert files(places[0]) == before
 
 
-def test_without_a_server_one_line_says_what_to_place_where(places):
+def test_without_a_server_the_error_names_file_and_folder(places):
     source = amazon(type("Gone", (), {"address": "127.0.0.1:1"}))
     with pytest.raises(SourceError) as refusal:
         fetch(source, *places)
@@ -120,7 +120,7 @@ def test_without_a_server_one_line_says_what_to_place_where(places):
     assert f"place it as {places[1] / 'Soap_5.json.gz'}" in str(refusal.value)
 
 
-def test_what_a_person_placed_in_the_folder_itself_stays(shop, places):
+def test_placed_raw_files_stay(shop, places):
     server, source = shop
     for name in ("Soap_5.json.gz", "meta_Soap.json.gz"):
         assert not _is_placed(source, places[0])
@@ -182,7 +182,7 @@ def test_films_are_downloaded_and_unpacked(places):
 # --- can it be had? ----------------------------------------------------------------------------------------------
 
 
-def test_a_source_is_at_hand_where_a_server_listens_or_all_files_are_there(shop, places):
+def test_a_source_needs_a_listening_server_or_all_files(shop, places):
     server, source = shop
     folder, downloads, _ = places
     assert obstacle(source, folder, downloads) is None

@@ -96,7 +96,7 @@ def test_without_their_folder_pictures_are_counted_as_missing(shop):
         ),
     ],
 )
-def test_a_modality_that_no_item_has_is_refused_before_anything_is_encoded(shop, files, on, message):
+def test_a_modality_without_any_item_is_refused(shop, files, on, message):
     about = config.Dataset(title="mine", source=config.PlacedSource(kind="folder"), **on)
     with pytest.raises(SourceError, match=message) if message else contextlib.nullcontext():
         require_modalities(read(shop(**files)), "mine", about)

@@ -71,7 +71,7 @@ def test_words_and_picture_are_those_of_the_most_bought_article(hm):
     assert tables.items["image"][0] == "010/0108775015.jpg"
 
 
-def test_the_picture_falls_back_to_the_most_bought_article_that_has_one(hm):
+def test_the_picture_is_of_the_most_bought_pictured_article(hm):
     tables = read(hm(articles(), [BLUE, BLUE, BLUE, BLACK, BLACK, RED], pictures=[RED, BLACK]))
     assert "blue" in tables.items["text"][0]
     assert tables.items["image"][0] == "010/0108775044.jpg"

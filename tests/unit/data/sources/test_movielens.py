@@ -154,7 +154,7 @@ class Harmful:
         (pickle.dumps([((1, "no year", "tt"), {})]), "KeyError: 'Plot'"),
     ],
 )
-def test_a_pickle_that_is_not_the_plots_runs_nothing(unpack, downloads, tmp_path, content, reason, capfd):
+def test_a_wrong_pickle_is_refused_and_executes_nothing(unpack, downloads, tmp_path, content, reason, capfd):
     write(downloads / "metadata.pkl", content)
     with pytest.raises(SourceError, match=rf"metadata\.pkl does not hold the plots \(.*({reason})"):
         unpack(downloads, tmp_path / "raw")

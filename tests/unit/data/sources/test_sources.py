@@ -37,7 +37,7 @@ def test_demo_is_fetched_and_read(tmp_path):
     ],
     ids=lambda source: source.kind,
 )
-def test_what_a_person_places_is_not_fetched(tmp_path, source):
+def test_placed_sources_are_not_fetched(tmp_path, source):
     with pytest.raises(sources.SourceError, match=f"of kind {source.kind} is not fetched: place .* in {tmp_path}"):
         sources.fetch(source, tmp_path, tmp_path / "downloads", tmp_path / "checksums.json")
     with pytest.raises(sources.SourceError, match="is missing: place it in"):
@@ -86,7 +86,7 @@ def test_placed_files_are_looked_for_and_left_alone(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("link", ["raw", "raw/images", "raw/images/nothing.png"])
-def test_links_behind_which_dvc_sees_no_change_are_refused(tmp_path, link):
+def test_links_that_dvc_does_not_follow_are_refused(tmp_path, link):
     elsewhere = write(tmp_path / "elsewhere" / "a.png", "").parent
     (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / link).symlink_to(elsewhere / "gone" if "nothing" in link else elsewhere)
@@ -94,7 +94,7 @@ def test_links_behind_which_dvc_sees_no_change_are_refused(tmp_path, link):
         sources.fetch(config.PlacedSource(kind="folder"), tmp_path / "raw", tmp_path, tmp_path)
 
 
-def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project, monkeypatch, capsys):
+def test_available_are_made_placed_and_served_data_sets(project, monkeypatch, capsys):
     monkeypatch.setattr(LISTENS, lambda host, port: host == "jmcauley.ucsd.edu" and port == 443)
     (project / "data" / "raw" / "hm").mkdir(parents=True)
     main(["available"])
@@ -116,7 +116,7 @@ def test_available_are_what_is_made_what_is_placed_and_what_a_server_has(project
     assert left_out["movielens_1m_1500_users"].startswith("nobody has placed ml-1m/, plots.csv and posters/")
 
 
-def test_without_a_network_what_was_placed_is_available(project, monkeypatch, capsys):
+def test_placed_data_are_available_without_a_network(project, monkeypatch, capsys):
     monkeypatch.setattr(LISTENS, lambda host, port: False)
     for name in ("Luxury_Beauty_5.json.gz", "meta_Luxury_Beauty.json.gz"):
         write(project / "data" / "downloads" / "luxury_beauty" / name, "")
