@@ -98,7 +98,12 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
         ids = f"it says {rows.frame['item_id'].iloc[0]!r}, the items say {known_items.iloc[0]!r}"
         raise SourceError(f"{rows.file}: no item_id is one of the items: {ids}; write ids as text in both files")
     rows = rows.drop(~known, "unknown item")
-    return rows.drop(_repeats(rows.frame), "repeat").require()
+    # A pair as one number takes a fraction of the memory of two strings.
+    users, (items, item_ids) = pd.factorize(rows.frame["user_id"])[0], pd.factorize(rows.frame["item_id"])
+    order = np.argsort(rows.frame["timestamp"].to_numpy(), kind="stable")
+    is_repeat = np.empty(len(order), dtype=bool)
+    is_repeat[order] = pd.Series((users * len(item_ids) + items)[order]).duplicated()
+    return rows.drop(is_repeat, "repeat").require()
 
 
 def sentence(text: str) -> str:
@@ -111,16 +116,6 @@ def _stripped(text: pd.Series) -> pd.Series:
     """The column without blanks around its values. A clean column is returned as it is: copying costs gigabytes."""
     pieces = pa.table({"text": text})["text"].chunks
     return text if all(pc.utf8_trim_whitespace(piece).equals(piece) for piece in pieces) else text.str.strip()
-
-
-def _repeats(interactions: pd.DataFrame) -> np.ndarray:
-    """Mark the rows that are not a user's first interaction with an item, (rows,) bool."""
-    # A pair as one number takes a fraction of the memory of two strings.
-    users, (items, item_ids) = pd.factorize(interactions["user_id"])[0], pd.factorize(interactions["item_id"])
-    order = np.argsort(interactions["timestamp"].to_numpy(), kind="stable")
-    is_repeat = np.empty(len(order), dtype=bool)
-    is_repeat[order] = pd.Series((users * len(item_ids) + items)[order]).duplicated()
-    return is_repeat
 
 
 def seconds(text: pd.Series) -> pd.Series:

@@ -8,8 +8,7 @@ import re
 from typing import Any
 
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-OPENED = re.compile(r"<(script|style)\b|<!--", re.IGNORECASE)
-CLOSED = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("script", "style")} | {"": re.compile("-->")}
+CODE = re.compile(r"<(script|style)\b.*?(</\1\s*>|\Z)|<!--.*?(-->|\Z)", re.IGNORECASE | re.DOTALL)  # or to the end
 
 
 def text(value: Any) -> str:
@@ -26,21 +25,11 @@ def texts(value: Any) -> list[str]:
 
 
 def plain(markup: str) -> str:
-    """Text without entities, tags, scripts and styles; runs of blanks become one space."""
+    """Text without entities, tags, comments, scripts and styles; runs of blanks become one space."""
     markup = html.unescape(markup)
-    return " ".join((TAG.sub(" ", _without_code(markup)) if "<" in markup else markup).split())
+    return " ".join((TAG.sub(" ", CODE.sub(" ", markup)) if "<" in markup else markup).split())
 
 
 def has_markup(words: str) -> bool:
     """Does the text hold a tag, written out or as entities?"""
     return ("<" in words or "&" in words) and bool(TAG.search(html.unescape(words)))
-
-
-def _without_code(markup: str) -> str:
-    """Cut out scripts, styles and comments in one pass. An unclosed one ends the text."""
-    kept, begin = [], 0
-    while opened := OPENED.search(markup, begin):
-        kept.append(markup[begin : opened.start()])
-        closed = CLOSED[(opened[1] or "").lower()].search(markup, opened.end())
-        begin = closed.end() if closed else len(markup)
-    return " ".join([*kept, markup[begin:]])
