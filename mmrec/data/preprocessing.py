@@ -1,6 +1,6 @@
 """From a table of interactions to sequences: filtered, ordered, numbered, split.
 
-Letters: U users, V items, N interactions, B batch, T time.
+Letters: U users, V items, N interactions.
 """
 
 import json
@@ -30,7 +30,7 @@ class SequenceError(ValueError):
 
 @dataclass(frozen=True)
 class Built:
-    """Sequences with the ids behind the numbers, and counts of what happened on the way."""
+    """Sequences, the ids behind their numbers, and counts of interactions, users and items."""
 
     sequences: Sequences
     user_ids: list[str]  # of users 0..U-1
@@ -48,7 +48,7 @@ class Built:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Of users.parquet (user 0 first) or items.parquet (item 1 first)."""
+    """The ids in users.parquet (user 0 first) or items.parquet (item 1 first)."""
     return pd.read_parquet(path)["id"].tolist()
 
 

@@ -25,7 +25,7 @@ from mmrec.files import atomic, remove_leftovers, sha256
 from mmrec.progress import Progress, megabytes
 
 CONNECTIONS = 2  # to one host
-PROBE = 3.0  # seconds that a server has to accept a connection, where only its presence is asked for
+PROBE = 3.0  # seconds to connect, when only asking whether a server is there
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
 
 

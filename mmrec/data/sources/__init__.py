@@ -25,14 +25,14 @@ PLACED = {  # the files that a person places
 
 
 def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path) -> None:
-    """Make the raw files of `source` and replace `folder` by them; check that files are there which a person places.
+    """Replace `folder` by the raw files of `source`. Of a source without addresses, check that a person placed them.
 
     Files that a person placed in `folder` stay as they are, unless something has been downloaded before. `downloads`
     keeps the downloaded files: an interrupted fetch continues there, and a person may place files there. `checksums`
-    records what was downloaded; see `download`.
+    records them; see `download`.
 
-    Raises SourceError: a person has not placed the files, or placed a link that DVC does not follow; or a file cannot
-    be fetched or is the wrong one.
+    Raises SourceError: files to be placed are missing or links that DVC does not follow; or a file cannot be fetched or
+    is the wrong one.
     """
     if not config.is_fetched(source):
         _look_for_placed(source, folder)
@@ -59,7 +59,7 @@ def _look_for_placed(source: config.Source, folder: Path) -> None:
 
 
 def obstacle(source: config.Source, folder: Path, downloads: Path) -> str | None:
-    """Why this machine cannot have the raw files of `source`, as one line; None if it can."""
+    """One line that says why this machine cannot have the raw files of `source`; None if it can."""
     if not config.is_fetched(source):
         return None if folder.exists() else f"nobody has placed {PLACED[source.kind]} in {folder}"
     if isinstance(source, config.DemoSource) or _is_placed(source, folder):

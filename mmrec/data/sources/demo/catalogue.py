@@ -38,7 +38,7 @@ OPENING = 1_704_067_200  # 2024-01-01 UTC
 HOUR, DAY = 3600, 86_400
 TIES = 0.01  # share of choices made in the same second as the one before
 
-UNIT = 1 << 20  # weights are whole numbers: a draw must not hang on the last bit of a processor's exp
+UNIT = 1 << 20  # weights are whole numbers: a draw must not depend on the last bit of a processor's exp
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _weights(shop: Catalogue) -> list[np.ndarray]:
 def _choose(
     random: np.random.Generator, lengths: np.ndarray, weights: list, strengths: list[float], department: np.ndarray
 ) -> np.ndarray:
-    """Items by shopper and step, (shoppers, longest); what lies beyond a shopper's length means nothing."""
+    """Items by shopper and step, (shoppers, longest); entries beyond a shopper's length mean nothing."""
     n = weights[0].shape[1]
     bought = np.zeros((len(lengths), n), dtype=bool)
     items = np.zeros((len(lengths), lengths.max()), dtype=np.int64)
