@@ -33,7 +33,10 @@ def draw(style: int, jitter: np.ndarray) -> Image.Image:
     hue_shift, size, rotation, fineness = jitter.tolist()
     hue = (palette + 0.25 * hue_shift) / PALETTES
     ground = _colour(hue + 0.5, 0.12, 0.97)
-    corners = _corners(list(POLYGONS.values())[shape], 84 + 18 * size, 0.06 * rotation)
+    polygon, radius = list(POLYGONS.values())[shape], 84 + 18 * size
+    points = [cmath.rect(radius * length, math.tau * (angle + 0.06 * rotation)) for length, angle in polygon]
+    # Whole numbers: the last bit of a sine must not move a pixel.
+    corners = [(round(FINE / 2 + point.real), round(FINE / 2 + point.imag)) for point in points]
     picture = Image.new("RGB", (FINE, FINE), ground)
     ImageDraw.Draw(picture).polygon([(x + 10, y + 12) for x, y in corners], fill=_colour(hue + 0.5, 0.16, 0.80))
     mask = Image.new("L", (FINE, FINE))
@@ -41,12 +44,6 @@ def draw(style: int, jitter: np.ndarray) -> Image.Image:
     filling = _filling(PATTERNS[pattern], round(30 + 8 * fineness), _colour(hue, 0.8, 0.85), _colour(hue, 0.25, 1.0))
     picture.paste(filling, mask=mask)
     return picture.reduce(FINE // SIZE)
-
-
-def _corners(polygon: list[tuple[float, float]], radius: float, turn: float) -> list[tuple[int, int]]:
-    points = [cmath.rect(radius * length, math.tau * (angle + turn)) for length, angle in polygon]
-    # Whole numbers: the last bit of a sine must not move a pixel.
-    return [(round(FINE / 2 + point.real), round(FINE / 2 + point.imag)) for point in points]
 
 
 def _filling(pattern: str, period: int, colour: tuple, accent: tuple) -> Image.Image:
