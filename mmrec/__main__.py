@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from mmrec import config
 from mmrec.config import stages
+from mmrec.config.__main__ import show
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -16,16 +17,15 @@ def main(arguments: list[str] | None = None) -> None:
     command("available", _available, "list the data sets whose raw files are there, or can be made or fetched")
     command("settings", _settings, "write the settings of every stage to data/settings/, which DVC compares")
     command("stages", _stages, "list the pipeline's stages that end in tables, of the data sets that are available")
-    command(
-        "fetch", _fetch, "make or fetch the raw files of a data set, or look whether they were placed"
-    ).add_argument("dataset", metavar="DATASET")
+    fetched = command("fetch", _fetch, "make or fetch the raw files of a data set, or look whether they were placed")
+    fetched.add_argument("dataset", metavar="DATASET")
     run = command("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook", metavar="NOTEBOOK", help="a file in notebooks/, without .ipynb")
-    run.add_argument(
-        "dataset", metavar="DATASET", nargs="?", default="", help="none: the notebook is about all of them"
-    )
+    run.add_argument("dataset", metavar="DATASET", nargs="?", default="", help="none: all data sets together")
     told = command("config", _config, "show every setting of a data set or experiment, and its layer")
-    told.add_argument("rest", nargs=argparse.REMAINDER, metavar="show DATASET [EXPERIMENT]")
+    told.add_argument("show", choices=["show"])
+    told.add_argument("dataset", metavar="DATASET")
+    told.add_argument("experiment", metavar="EXPERIMENT", nargs="?")
     chosen = parser.parse_args(arguments)
     try:
         chosen.do(chosen)
@@ -48,16 +48,9 @@ def _adder(commands: argparse._SubParsersAction) -> Callable[..., argparse.Argum
     return add
 
 
-def _known(settings: config.Config, dataset: str) -> None:
-    if dataset not in settings.datasets:
-        known = ", ".join(settings.datasets)
-        raise config.ConfigError(f"params.yaml has no data set {dataset!r}; one of {known}")
-
-
 def _config(chosen: argparse.Namespace) -> None:
-    from mmrec.config.__main__ import main as show
-
-    show(chosen.rest)
+    _, settings = config.project()
+    print(show(settings, chosen.dataset, chosen.experiment))
 
 
 def _settings(_: argparse.Namespace) -> None:
@@ -68,7 +61,7 @@ def _fetch(chosen: argparse.Namespace) -> None:
     from mmrec.data.sources import fetch
 
     paths, settings = config.project()
-    _known(settings, chosen.dataset)
+    settings.check_known(chosen.dataset)
     folders = paths.raw(chosen.dataset), paths.downloads(chosen.dataset)
     fetch(settings.datasets[chosen.dataset].source, *folders, paths.checksums)
 
@@ -99,7 +92,7 @@ def _run(chosen: argparse.Namespace) -> None:
 
     paths, settings = config.project()
     if chosen.dataset:
-        _known(settings, chosen.dataset)
+        settings.check_known(chosen.dataset)
     notebook.execute(paths, settings, chosen.notebook, chosen.dataset)
 
 

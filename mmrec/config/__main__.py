@@ -1,13 +1,17 @@
-"""`python -m mmrec.config show DATASET [EXPERIMENT]`: every setting and the layer of params.yaml that it comes from."""
+"""`config show DATASET [EXPERIMENT]`: every setting and the layer of params.yaml that it comes from.
 
-import argparse
+`python -m mmrec.config show` is the same as `python -m mmrec config show`.
+"""
+
+import runpy
 import sys
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any
 
-from mmrec.config import Config, ConfigError, Experiment, project
+from mmrec.config import Config, ConfigError, Experiment
 
 Row = tuple[str, Any, str]  # setting, value, layer
+ELSEWHERE = ("models", "training", "experiments", "instruction_set")  # shown with an experiment or with `runtime`
 
 
 def show(settings: Config, dataset: str, name: str | None = None) -> str:
@@ -16,16 +20,15 @@ def show(settings: Config, dataset: str, name: str | None = None) -> str:
     Raises:
         ConfigError: no such data set or experiment.
     """
-    if dataset not in settings.datasets:
-        raise ConfigError(f"params.yaml has no data set {dataset!r}; one of {list(settings.datasets)}")
-    experiments = {e.name: e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)}
+    settings.check_known(dataset)
+    experiments = {experiment.name: experiment for experiment in settings.resolve(dataset)}
     if name is None:
         rows = [*_of_dataset(settings, dataset), ("experiments", tuple(experiments), "groups")]
     elif name in experiments:
         rows = _of_experiment(settings, experiments[name])
     else:
         raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(experiments)}")
-    # Values come last, for some are long.
+    # Values come last: some are long.
     shown = [(key, layer, ", ".join(map(str, v)) if isinstance(v, tuple) else str(v)) for key, v, layer in rows]
     shown.insert(0, ("setting", "from", "value"))
     first, second = (max(len(row[column]) for row in shown) for column in (0, 1))
@@ -37,9 +40,8 @@ def _of_dataset(settings: Config, dataset: str) -> list[Row]:
     chosen = settings.datasets[dataset]
     shared = {"runtime": settings.runtime, "protocol": settings.protocol, "seeds": settings.seeds}
     used = shared | {"runtime": settings.runtime_of(dataset), "seeds": settings.seeds_of(dataset)}
+    own = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.name not in ELSEWHERE}
     defaults = _flat({field.name: field.default for field in fields(chosen)} | shared)
-    elsewhere = ("models", "training", "experiments", "instruction_set")
-    own = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.name not in elsewhere}
     values = _flat(own | used).items()
     return [(name, value, "default" if defaults.get(name, MISSING) == value else "data set") for name, value in values]
 
@@ -48,18 +50,15 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Sections of settings as `section.setting`."""
     flat = {}
     for name, value in values.items():
-        if is_dataclass(value):
-            flat |= _flat({f"{name}.{field.name}": getattr(value, field.name) for field in fields(value)})
-        else:
-            flat[name] = value
+        inner = {f"{name}.{one.name}": getattr(value, one.name) for one in fields(value)} if is_dataclass(value) else {}
+        flat |= _flat(inner) or {name: value}
     return flat
 
 
 def _of_experiment(settings: Config, experiment: Experiment) -> list[Row]:
     """A modality that the data set lacks is gone from the value, with the layer kept."""
     layers = settings.layers(experiment.dataset, experiment.group, experiment.name)
-    model = type(experiment.model).__name__
-    rows = [("model", model, "experiment"), ("control", experiment.control, "experiment")]
+    rows = [("model", type(experiment.model).__name__, "experiment"), ("control", experiment.control, "experiment")]
     for part, resolved in (("options", experiment.model), ("training", experiment.training), ("data", experiment.data)):
         for name, value in asdict(resolved).items():
             said = ["default", *(layer for layer, changes in layers if name in getattr(changes, part))]
@@ -67,18 +66,6 @@ def _of_experiment(settings: Config, experiment: Experiment) -> list[Row]:
     return rows
 
 
-def main(arguments: list[str]) -> None:
-    """Print the table that `arguments` ask for."""
-    parser = argparse.ArgumentParser(prog="python -m mmrec config", description=__doc__)
-    parser.add_argument("command", choices=["show"])
-    parser.add_argument("dataset")
-    parser.add_argument("experiment", nargs="?")
-    asked = parser.parse_args(arguments)
-    try:
-        print(show(project()[1], asked.dataset, asked.experiment))
-    except ConfigError as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.argv.insert(1, "config")
+    runpy.run_module("mmrec", run_name="__main__")

@@ -54,10 +54,9 @@ class Config:
         for name, defaults in self.models.items():
             validate(_model(name, "models"), defaults, f"models.{name}")
         everything = [experiment for group in self.experiments.values() for experiment in group]
-        for key, names in (("slow", self.tuning.slow), ("both_ends", self.tuning.both_ends)):
-            for experiment in names:
-                if experiment not in everything:
-                    raise ValueError(f"tuning.{key}: no experiment {experiment!r}; one of {everything}")
+        for key in ("slow", "both_ends"):
+            if unknown := set(getattr(self.tuning, key)) - set(everything):
+                raise ValueError(f"tuning.{key}: no experiment {min(unknown)!r}; one of {everything}")
         for name, dataset in self.datasets.items():
             self._check_settings(name, dataset)
             self._check_encoders(name, dataset)
@@ -78,9 +77,8 @@ class Config:
 
     def _check_encoders(self, name: str, dataset: Dataset) -> None:
         for modality, allowed in (("image", IMAGE_ENCODERS), ("text", TEXT_ENCODERS)):
-            chosen = getattr(dataset, modality)
             fitting = [key for key, encoder in self.encoders.items() if isinstance(encoder, allowed)]
-            if chosen is not None and chosen not in fitting:
+            if (chosen := getattr(dataset, modality)) not in (None, *fitting):
                 raise ValueError(f"datasets.{name}.{modality}: no {modality} encoder {chosen!r}; one of {fitting}")
 
     def _check_groups(self, name: str, dataset: Dataset) -> None:
@@ -113,17 +111,22 @@ class Config:
                     f"say what differs under datasets.{dataset}.experiments, or leave group {group} out"
                 )
 
-    def resolve(self, dataset: str, group: str, tuned: bool = True) -> list[Experiment]:
-        """The experiments of a group for which the data set has the modalities, see `layers`.
+    def resolve(self, dataset: str, *groups: str, tuned: bool = True) -> list[Experiment]:
+        """The experiments of `groups` whose needs the data set meets, see `layers`.
 
         A modality that the data set lacks is switched off.
 
         Args:
-            tuned: False leaves out `datasets.<dataset>.experiments`, which holds what tuning chose.
+            groups: none means all groups of the data set.
+            tuned: False leaves out `datasets.<dataset>.experiments`, the choices of tuning.
         """
         present = set(self.datasets[dataset].modalities)
-        entries = self.experiments[group].items()
-        return [self._resolved(dataset, group, name, tuned) for name, entry in entries if set(entry.needs) <= present]
+        return [
+            self._resolved(dataset, group, name, tuned)
+            for group in groups or self.datasets[dataset].groups
+            for name, entry in self.experiments[group].items()
+            if set(entry.needs) <= present
+        ]
 
     def _resolved(self, dataset: str, group: str, name: str, tuned: bool) -> Experiment:
         where = f"with datasets.{dataset}, experiments.{group}.{name}"
@@ -178,10 +181,14 @@ class Config:
             layers.append(("experiment on this data set", source.experiments[name]))
         return layers
 
+    def check_known(self, dataset: str) -> None:
+        """Raise `ConfigError` unless params.yaml has the data set."""
+        if dataset not in self.datasets:
+            raise ConfigError(f"params.yaml has no data set {dataset!r}; one of {', '.join(self.datasets)}")
+
     def controls(self, dataset: str) -> dict[str, str]:
         """Each experiment of a data set that has a control -> its control."""
-        everything = [e for group in self.datasets[dataset].groups for e in self.resolve(dataset, group)]
-        return {experiment.name: experiment.control for experiment in everything if experiment.control}
+        return {experiment.name: experiment.control for experiment in self.resolve(dataset) if experiment.control}
 
     def runtime_of(self, dataset: str) -> Runtime:
         """The arithmetic of `dataset`'s runs."""

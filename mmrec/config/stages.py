@@ -1,29 +1,27 @@
-"""The settings of each stage, as one small JSON file a stage and data set, which dvc.yaml names as a dependency.
+"""The settings of each stage: one small JSON file a stage and data set, a dependency in dvc.yaml.
 
-DVC compares bytes. An edit of params.yaml therefore makes stale exactly the stages whose file changes. A key that
-params.yaml leaves out stands in the files with its default.
+DVC compares bytes, so an edit of params.yaml makes stale exactly the stages whose file changes. A key that params.yaml
+leaves out stands in the files with its default.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-from mmrec.config import Config, Paths
+from mmrec.config import Config, Experiment, Paths
 
 TRAINING_PROBES = "probes"  # the group of experiments that notebook 5b looks into
 
 
 def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     """Stage -> every setting that the stage uses on `dataset`, resolved."""
-    about = settings.datasets[dataset]
-    source, tuning = asdict(about.source), asdict(settings.tuning)
+    about, tuning = settings.datasets[dataset], asdict(settings.tuning)
+    raw = {key: asdict(about)[key] for key in ("source", "title", "user_core", "item_core", "split", "expected")}
+    encoders = {"image": about.image, "text": about.text}
     both_ends = {"both_ends": tuning.pop("both_ends"), "space": tuning["space"]}  # of the finalists alone
-    main = _experiments(settings, dataset, ["main"])
-    every = main + _experiments(settings, dataset, [group for group in about.groups if group != "main"])
-    probes = _experiments(settings, dataset, [group for group in about.groups if group == TRAINING_PROBES])
-    untuned = _experiments(settings, dataset, about.groups, tuned=False)
+    main, every = (_as_dicts(settings.resolve(dataset, *groups)) for groups in (["main"], []))
+    probes = [experiment for experiment in every if experiment["group"] in ("main", TRAINING_PROBES)]
+    untuned = _as_dicts(settings.resolve(dataset, tuned=False))
     asked = {
         "modalities": about.modalities,
         "protocol": asdict(settings.protocol),
@@ -31,21 +29,15 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     }
     runs = asked | {"archived": about.archived, "seeds": settings.seeds_of(dataset)}
     return {
-        "fetch": {"source": source},
-        "prepare": {
-            "title": about.title,
-            "source": source,
-            "user_core": about.user_core,
-            "item_core": about.item_core,
-            "split": asdict(about.split),
-            "expected": asdict(about.expected) if about.expected else None,
+        "fetch": {"source": raw["source"]},
+        "prepare": raw
+        | {
             "modalities": about.modalities,
             "negatives": [settings.protocol.negatives, settings.protocol.negatives_seed],
         },
         "features": {
-            "source": source,
-            "image": asdict(settings.encoders[about.image]) if about.image else None,
-            "text": asdict(settings.encoders[about.text]) if about.text else None,
+            "source": raw["source"],
+            **{modality: asdict(settings.encoders[name]) if name else None for modality, name in encoders.items()},
             "category": about.category,
             "runtime": asdict(settings.runtime),
         },
@@ -54,15 +46,14 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "train": runs | {"experiments": main},
         "ablate": runs | {"experiments": every},
         "probe": runs | {"experiments": main},
-        "probe_training": runs | {"experiments": main + probes},
+        "probe_training": runs | {"experiments": probes},
         "results": runs | {"experiments": every},
         "published": runs | {"experiments": every},
     }
 
 
-def _experiments(settings: Config, dataset: str, groups: Iterable[str], tuned: bool = True) -> list[dict[str, Any]]:
-    found = [experiment for group in groups for experiment in settings.resolve(dataset, group, tuned)]
-    return [asdict(one) | {"model": {"name": type(one.model).__name__} | asdict(one.model)} for one in found]
+def _as_dicts(experiments: list[Experiment]) -> list[dict[str, Any]]:
+    return [asdict(one) | {"model": {"name": type(one.model).__name__} | asdict(one.model)} for one in experiments]
 
 
 def write(paths: Paths, settings: Config) -> None:
@@ -70,18 +61,16 @@ def write(paths: Paths, settings: Config) -> None:
 
     A file whose content stays is left alone; a file of a stage or data set that is gone is removed.
     """
-    found = {
-        f"{name}/{stage}": about for name in settings.datasets for stage, about in of_stages(settings, name).items()
-    }
-    found["claims"] = {name: found[f"{name}/results"] for name in settings.datasets}
+    found = {name: of_stages(settings, name) for name in settings.datasets}
     folder = paths.work / "data" / "settings"
-    as_text = partial(json.dumps, indent=1, sort_keys=True, ensure_ascii=False, default=str)
-    wanted = {folder / f"{name}.json": as_text(about) + "\n" for name, about in found.items()}
+    wanted = {folder / name / f"{stage}.json": about for name in found for stage, about in found[name].items()}
+    wanted[folder / "claims.json"] = {name: stages["results"] for name, stages in found.items()}
     for path in set(folder.rglob("*.json")) - set(wanted):
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
-    for path, text in wanted.items():
+    for path, about in wanted.items():
+        text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
         if not path.is_file() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

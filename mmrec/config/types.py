@@ -1,4 +1,4 @@
-"""Types that several settings share, and their validation: each type allows what its name says and nothing else."""
+"""Types that several settings share, with their validation."""
 
 import json
 from dataclasses import is_dataclass
@@ -47,33 +47,26 @@ def validate(kind: Any, value: Any, where: str) -> Any:
     JSON mode lets a YAML list stand for a tuple and a YAML date for a date, and is strict in all else.
 
     Raises:
-        ConfigError: naming each wrong key behind `where`.
+        ConfigError: names each wrong key behind `where`.
     """
     try:
-        text = json.dumps(value, default=str)
+        return _adapter(kind).validate_json(json.dumps(value, default=str), strict=True)
     except TypeError as error:
         raise ConfigError(f"{where}: every key is a plain name: {error}") from None
-    try:
-        return _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ConfigError(_one_line(error, kind, where)) from None
+        raise ConfigError("; ".join(_line(problem, kind, where) for problem in error.errors())) from None
 
 
-_adapter = cache(TypeAdapter)  # which takes longer to make than to use
+_adapter = cache(TypeAdapter)  # making one takes longer than using it
 
 
-def _one_line(error: ValidationError, kind: Any, where: str) -> str:
-    lines = []
-    for problem in error.errors():
-        key = ".".join([where, *(str(part) for part in problem["loc"])])
-        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            lines.append(f"{key}: no such key; {_keys(kind, problem['loc'][:-1])}")
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        given = problem["input"]
-        shown = "" if isinstance(given, dict) or "Value error" in problem["msg"] else f" (it is {given!r})"
-        lines.append(f"{key}: {message}{shown}")
-    return "; ".join(lines)
+def _line(problem: Any, kind: Any, where: str) -> str:
+    """A problem as `key: message`."""
+    key, message = ".".join([where, *map(str, problem["loc"])]), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{key}: no such key; {_keys(kind, problem['loc'][:-1])}"
+    shown = "" if isinstance(problem["input"], dict) or message != problem["msg"] else f" (it is {problem['input']!r})"
+    return f"{key}: {message}{shown}"
 
 
 def _keys(kind: Any, location: tuple[int | str, ...]) -> str:

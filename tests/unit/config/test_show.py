@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmrec import config
-from mmrec.config.__main__ import main, show
+from mmrec.__main__ import main
+from mmrec.config.__main__ import show
 
 PARAMS = (Path(__file__).parents[2] / "fixtures" / "shop.yaml").read_text()
 CHANGES = {
@@ -80,7 +81,7 @@ def test_a_data_set_is_shown_with_its_defaults_and_its_experiments(project):
 )
 def test_an_unknown_name_ends_with_one_line(project, asked, named):
     with pytest.raises(SystemExit, match=named):
-        main(["show", *asked])
+        main(["config", "show", *asked])
 
 
 @pytest.mark.parametrize("way", [["mmrec.config"], ["mmrec", "config"]], ids=" ".join)
