@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmrec.config import Experiment
-from mmrec.experiments.store import ARITHMETIC, Result, Run, archive_name, lock, stack
+from mmrec.experiments.store import ARITHMETIC, Result, archive_name, lock, stack
 from mmrec.experiments.versions import results_version
 from mmrec.files import atomic, remove_leftovers
 
@@ -37,7 +37,7 @@ FORMAT = {
     "store_schema": False,
     "column_encoding": {f"{name}.list.element": encoding for name, encoding in ENCODING.items()},
 }
-GIVEN = ("data", "max_length", "seed", "versions", *ARITHMETIC)  # entries of a key that no experiment decides
+GIVEN = ("data", "max_length", "versions", *ARITHMETIC)  # entries of a key that no experiment decides
 
 
 def append(file: Path, results: Iterable[Result]) -> None:
@@ -66,14 +66,9 @@ def _read(file: Path, columns: Iterable[str] = SCHEMA.names) -> pa.Table:
         return pq.read_table(one, columns=list(columns))
 
 
-def _settings(key: dict[str, Any], *also: str) -> str:
-    """Settings of the experiment (and entries named by `also`) in a key or in `Experiment.determines`."""
-    return json.dumps({name: value for name, value in key.items() if name in also or name not in GIVEN}, sort_keys=True)
-
-
-def _question(key: dict[str, Any]) -> str:
-    """Settings of the experiment and seed."""
-    return _settings(key, "seed")
+def _question(key: dict[str, Any], *without: str) -> str:
+    """Settings of the experiment, and the seed, in a key or in `Experiment.determines`."""
+    return json.dumps({name: key[name] for name in key if name not in (*GIVEN, *without)}, sort_keys=True)
 
 
 def _pack(result: Result) -> dict[str, Any]:
@@ -108,12 +103,7 @@ def load(file: Path, names: Iterable[str]) -> dict[str, Result]:
 
 
 def ranks(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
-    """Ranks of archived runs: group, experiment, seed, split, user, a rank for each protocol; see `_runs`."""
-    return stack(_runs(file, experiments, seeds), "ranks")
-
-
-def _runs(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> list[Run]:
-    """Every experiment with every seed and its result.
+    """Ranks of archived runs: group, experiment, seed, split, user, a rank for each protocol.
 
     Raises:
         FileNotFoundError: a run is not archived, or is of an earlier results version.
@@ -128,7 +118,7 @@ def _runs(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> 
             )
         names[experiment.group, experiment.name, seed] = archive_name(key)
     held = load(file, names.values())
-    return [(*about, held[name]) for about, name in names.items()]
+    return stack([(*run, held[name]) for run, name in names.items()], "ranks")
 
 
 def records(file: Path) -> dict[str, dict[str, Any]]:
@@ -147,15 +137,15 @@ def costs(file: Path, experiments: list[Experiment]) -> pd.DataFrame:
     """
     groups: dict[str, str] = {}
     for experiment in experiments:
-        groups.setdefault(_settings(experiment.determines), experiment.group)
+        groups.setdefault(_question(experiment.determines), experiment.group)
     rows = [
         (group, record["device"], record["seconds_of_last_session"] / 60, record["peak_memory_bytes"] / 1e9)
         for record in records(file).values()
-        if (group := groups.get(_settings(record["key"])))
+        if (group := groups.get(_question(record["key"], "seed")))
     ]
-    by_group = pd.DataFrame(rows, columns=["group", "device", "minutes", "gigabytes"]).groupby(["group", "device"])
-    table = by_group.agg(runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max"))
-    order = list(dict.fromkeys(groups.values()))
-    return table.reset_index().sort_values(
-        "group", key=lambda names: names.map(order.index), kind="stable", ignore_index=True
+    costs = pd.DataFrame(rows, columns=["group", "device", "minutes", "gigabytes"])
+    costs["group"] = pd.Categorical(costs["group"], dict.fromkeys(groups.values()))
+    table = costs.groupby(["group", "device"], observed=True).agg(
+        runs=("minutes", "size"), minutes=("minutes", "sum"), gigabytes=("gigabytes", "max")
     )
+    return table.reset_index().astype({"group": "str"})

@@ -16,6 +16,8 @@ from mmrec.experiments.run import run, run_key
 from mmrec.files import atomic
 from mmrec.progress import report
 
+Grid = Sequence[tuple[config.Experiment, int]]  # each experiment with each seed
+
 
 def run_groups(
     paths: config.Paths, settings: config.Config, dataset: str, groups: Sequence[str], device: torch.device
@@ -25,8 +27,8 @@ def run_groups(
     data/trained/<dataset>/<group>/ gets ranks.parquet (experiment, seed, split, user, a rank for each protocol) and
     curves.csv (experiment, seed, epoch, losses, validation NDCG@10). Archived runs are not trained again.
     """
-    seeds = settings.seeds_of(dataset)
-    grid = [(one, seed) for group in groups for one in settings.resolve(dataset, group) for seed in seeds]
+    experiments = settings.resolve(dataset, *groups) if groups else []
+    grid = [(experiment, seed) for experiment in experiments for seed in settings.seeds_of(dataset)]
     done = list(zip(grid, run_all(paths, settings, dataset, device, grid), strict=True))
     for group in groups:
         runs = [(group, one.name, seed, result) for (one, seed), result in done if one.group == group]
@@ -37,23 +39,24 @@ def run_groups(
             store.stack(runs, "curve").drop(columns="group").to_csv(path, index=False)
 
 
+def _places(
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, grid: Grid
+) -> tuple[list[Path], list[str]]:
+    """Folder in the store and name in the archive of each run."""
+    data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
+    keys = [run_key(experiment, seed, data, settings) for experiment, seed in grid]
+    return [store.run_folder(key, paths.runs) for key in keys], [store.archive_name(key) for key in keys]
+
+
 def run_all(
-    paths: config.Paths,
-    settings: config.Config,
-    dataset: str,
-    device: torch.device,
-    grid: Sequence[tuple[config.Experiment, int]],
-    weights: bool = False,
+    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, grid: Grid, weights: bool = False
 ) -> list[store.Result]:
     """Result of each run: from the archive, else from the store, after the missing ones were trained in parallel.
 
     Args:
         weights: also train archived runs that the store lacks, for the archive holds no weights.
     """
-    data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    keys = [run_key(experiment, seed, data, settings) for experiment, seed in grid]
-    del data
-    names, folders = [store.archive_name(key) for key in keys], [store.run_folder(key, paths.runs) for key in keys]
+    folders, names = _places(paths, settings, dataset, device, grid)
     archived = paths.archive(dataset) if settings.datasets[dataset].archived else None
     held = archive.load(archived, names) if archived else {}
     missing = [
@@ -65,20 +68,19 @@ def run_all(
         (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")
         for number, (experiment, seed) in enumerate(missing, start=1)
     ]
-    work = partial(_work, paths, settings, dataset, device, archived)
-    run_parallel(work, tasks, settings.runtime_of(dataset), device)
+    run_parallel(partial(_work, paths, settings, device, archived), tasks, settings.runtime_of(dataset), device)
     return [held.get(name) or store.read(folder) for name, folder in zip(names, folders, strict=True)]
 
 
 def _work(
     paths: config.Paths,
     settings: config.Config,
-    dataset: str,
     device: torch.device,
     archived: Path | None,
     task: tuple[config.Experiment, int, str],
 ) -> None:
     experiment, seed, label = task
+    dataset = experiment.dataset
     data = data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     run(experiment, seed, data, settings, paths.runs, label, archived)
 
@@ -91,16 +93,13 @@ def trained_models(
     Weights that the store lacks are trained first, in parallel: the archive holds none.
 
     Args:
-        data: as the models see them; may differ from the files that the weights were trained on.
+        data: the data that the models read; may differ from the files that the weights were trained on.
         seeds: default: all of the data set.
     """
-    groups = settings.datasets[dataset].groups
-    experiment = next(one for group in groups for one in settings.resolve(dataset, group) if one.name == name)
+    experiment = next(one for one in settings.resolve(dataset) if one.name == name)
     grid = [(experiment, seed) for seed in seeds or settings.seeds_of(dataset)]
     device = data.sequences.items.device
-    trained_on = data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    keys = [run_key(experiment, seed, trained_on, settings) for _, seed in grid]
-    folders = [store.run_folder(key, paths.runs) for key in keys]
+    folders, _ = _places(paths, settings, dataset, device, grid)
     if missing := sum(not store.finished(folder) for folder in folders):
         took = archive.costs(paths.archive(dataset), [experiment])
         before = f"; {took['runs'].sum()} archived ones took {took['minutes'].sum():.0f} minutes" if len(took) else ""

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from mmrec import config, evaluation, training
 from mmrec.experiments import archive, store
-from mmrec.experiments.build import build
+from mmrec.experiments.build import Recommender, build
 from mmrec.experiments.inputs import Data, shown_to
 from mmrec.experiments.versions import results_version
 from mmrec.features.controls import controlled_histories
@@ -31,7 +31,7 @@ def run_key(experiment: config.Experiment, seed: int, data: Data, settings: conf
     """Everything that determines a run's numbers."""
     arithmetic = settings.runtime_of(experiment.dataset)
     shown = () if experiment.data.features == "none" else data.features
-    # Other items' features and random ones are drawn over all modalities: each depends on what the others hold.
+    # Permuted and random features are drawn over all modalities: each depends on the others.
     drawn = experiment.data.features in ("permuted", "random")
     used = sorted(modality for modality in shown if drawn or config.sees(experiment.model, modality))
     return {
@@ -59,8 +59,8 @@ def run(
     """Folder of a run in the store, after training and evaluation where they were missing.
 
     The folder holds curve.csv and model.safetensors (neural models), ranks.parquet (split, user, rank under each
-    protocol), run.json (key, commit, versions, device, seconds, peak memory), written last. A run that another process
-    works on is waited for.
+    protocol), and run.json (key, commit, versions, device, seconds, peak memory), written last. A run in another
+    process is waited for.
 
     Args:
         archived: archive that the run is appended to.
@@ -71,42 +71,26 @@ def run(
     with store.lock(folder):
         if not store.finished(folder):
             report(f"{label}: {folder.name}")
-            train_and_evaluate(experiment, seed, data, settings, folder, key, label)
+            begun, device = time.monotonic(), data.sequences.items.device
+            _reset_peak_memory(device)
+            _train_and_evaluate(experiment, seed, data, settings.protocol.max_length, folder, label)
+            about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(device)}
+            with atomic(folder / "run.json") as path:
+                path.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+            # Last: an interruption before run.json resumes from the checkpoint.
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
     if archived:
         archive.append(archived, [store.read(folder)])
     return folder
 
 
-def train_and_evaluate(
-    experiment: config.Experiment,
-    seed: int,
-    data: Data,
-    settings: config.Config,
-    folder: Path,
-    key: dict[str, Any],
-    label: str,
+def _train_and_evaluate(
+    experiment: config.Experiment, seed: int, data: Data, max_length: int, folder: Path, label: str
 ) -> None:
-    """Train and evaluate a run from its last checkpoint, and write its folder."""
-    begun = time.monotonic()
-    # Peak memory counts from here: a process works on many runs.
-    if data.sequences.items.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux
-    max_length = settings.protocol.max_length
-    torch.manual_seed(seed)
-    shown = shown_to(experiment, data, seed)
-    model = build(experiment.model, shown, max_length)
-    if isinstance(model, torch.nn.Module):
-        curve = training.fit(
-            model,
-            shown.sequences,
-            experiment.training,
-            max_length=max_length,
-            seed=seed,
-            checkpoint=folder / "checkpoint.pt",
-            label=label,
-        )
+    """Write curve, weights and ranks; training continues from the last checkpoint."""
+    shown, checkpoint = shown_to(experiment, data, seed), folder / "checkpoint.pt"
+    model, curve = fit(experiment, shown, seed=seed, max_length=max_length, checkpoint=checkpoint, label=label)
+    if curve:
         with atomic(folder / "curve.csv") as path:
             pd.DataFrame(curve).astype({"epoch": int}).to_csv(path, index=False)
         with atomic(folder / "model.safetensors") as path:
@@ -117,22 +101,37 @@ def train_and_evaluate(
         tables.append(evaluation.evaluate(model.score, asked, split, max_length).assign(split=split))
     with atomic(folder / "ranks.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
-    about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(data)}
-    with atomic(folder / "run.json") as path:
-        path.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-    # Last: an interruption before run.json resumes from the checkpoint.
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _circumstances(data: Data) -> dict[str, Any]:
-    device = data.sequences.items.device
+def fit(
+    experiment: config.Experiment, shown: Data, *, seed: int, max_length: int, **named: Any
+) -> tuple[Recommender, list[dict[str, float]]]:
+    """A model built and trained with `seed`, and its curve; empty for a model without training.
+
+    Args:
+        shown: the data after the experiment's controls.
+        named: further arguments of `training.fit`.
+    """
+    torch.manual_seed(seed)
+    model = build(experiment.model, shown, max_length)
+    if isinstance(experiment.model, config.UNTRAINED):
+        return model, []
+    named |= {"seed": seed, "max_length": max_length}
+    return model, training.fit(model, shown.sequences, experiment.training, **named)
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    """Count peak memory from here: a process works on many runs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    on_gpu = device.type == "cuda"
-    return {
-        "commit": commit,
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device)
-        if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    if device.type == "cuda":
+        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
+    else:
+        name, peak = platform.machine(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"commit": commit, "python": platform.python_version(), "device": name, "peak_memory_bytes": peak}

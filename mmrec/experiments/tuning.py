@@ -5,7 +5,7 @@ others and prunes those below the median of earlier ones. Optuna's storage in th
 so a killed search resumes and ends as an uninterrupted one.
 """
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mmrec import config, training
-from mmrec.experiments import build, engine, grid, inputs, run, store
+from mmrec.experiments import engine, grid, inputs, run, store
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
 COLUMNS = ["experiment", "trial", "state", "epochs", "valid_ndcg_10"]
@@ -41,17 +41,18 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     """
     tasks = [
         experiment
-        for experiment in _standing_experiments(settings, dataset).values()
+        for experiment in settings.resolve(dataset, tuned=False)
         if experiment.group in TUNED and not isinstance(experiment.model, config.UNTRAINED)
     ]
     for experiment in tasks:
-        _inside(experiment, settings.tuning.space)
-    work = partial(_search, paths, settings, dataset, device)
+        _check_inside(experiment, settings.tuning.space)
+    work = partial(_search, paths, settings, device)
     found = engine.run_parallel(work, tasks, settings.runtime_of(dataset), device)
-    return _whole(pd.DataFrame([row for rows in found for row in rows]))
+    table = pd.DataFrame([row for rows in found for row in rows])
+    return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
 
 
-def _inside(experiment: config.Experiment, space: config.Space) -> None:
+def _check_inside(experiment: config.Experiment, space: config.Space) -> None:
     for name, value in _standing(experiment, space).items():
         allowed = getattr(space, name)
         if not (value in allowed if name in CHOICES else allowed[0] <= value <= allowed[1]):
@@ -62,15 +63,15 @@ def _inside(experiment: config.Experiment, space: config.Space) -> None:
 
 
 def _search(
-    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, experiment: config.Experiment
+    paths: config.Paths, settings: config.Config, device: torch.device, experiment: config.Experiment
 ) -> list[dict[str, Any]]:
+    """Rows of trials.csv of one experiment."""
+    dataset, budget = experiment.dataset, settings.tuning
     data = engine.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    budget = settings.tuning
     # An experiment keeps its own training, such as its loss; the rest of a trial's budget is the same for all.
     usual = replace(experiment.training, **budget.training | _entry(settings, experiment).training)
     experiment = replace(experiment, training=replace(usual, **budget.slow.get(experiment.name, {})))
-    # Longer trials are pruned later.
-    warm_up = round(budget.warm_up * experiment.training.epochs / usual.epochs)
+    warm_up = round(budget.warm_up * experiment.training.epochs / usual.epochs)  # longer trials are pruned later
     asked = {"trials": budget.trials, "space": asdict(budget.space), "warm_up": warm_up, "optuna": optuna.__version__}
     folder = store.run_folder(run.run_key(experiment, budget.seed, data, settings) | asked, paths.runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ def _search(
 
 
 def _train(
-    trial: optuna.Trial, experiment: config.Experiment, data: inputs.Data, settings: config.Config, checkpoint: Path
+    trial: optuna.Trial, experiment: config.Experiment, shown: inputs.Data, settings: config.Config, checkpoint: Path
 ) -> float | None:
     """The highest validation NDCG@10 of a trial; None if it was pruned."""
     reported = 0
@@ -121,19 +122,9 @@ def _train(
         reported = len(curve)
         return bool(trial.should_prune())
 
-    seed, max_length = settings.tuning.seed, settings.protocol.max_length
-    torch.manual_seed(seed)
-    model = build.build(experiment.model, data, max_length)
-    curve = training.fit(
-        model,
-        data.sequences,
-        experiment.training,
-        max_length=max_length,
-        seed=seed,
-        checkpoint=checkpoint,
-        label=f"{experiment.dataset} {experiment.name} trial {checkpoint.stem}",
-        stop=lags,
-    )
+    label = f"{experiment.dataset} {experiment.name} trial {checkpoint.stem}"
+    asked = {"seed": settings.tuning.seed, "max_length": settings.protocol.max_length, "checkpoint": checkpoint}
+    _, curve = run.fit(experiment, shown, **asked, label=label, stop=lags)
     if lags(curve) and not training.finished(curve, experiment.training):
         return None
     return max(row["valid_ndcg_10"] for row in curve)
@@ -187,8 +178,8 @@ def finalists(
     """Train each experiment, as it stands and with its best other trial, like a final run with the first seed.
 
     Trials are short, which favours fast learners over better models. Experiments of `tuning.both_ends` then train the
-    better of the two with positions from the other end, too. The validation curve alone decides. The chosen one's run
-    is kept and need not be made again.
+    better of the two with positions from the other end, too. The validation curve alone decides. The run of the chosen
+    one is kept.
 
     Returns:
         finalists.csv: rows of `trials`, but with the epochs and the validation NDCG@10 of the whole run, the
@@ -197,43 +188,30 @@ def finalists(
     Raises:
         ConfigError: `tuning.both_ends` names an experiment whose model has no positions.
     """
-    standing = _standing_experiments(settings, dataset)
+    standing = {experiment.name: experiment for experiment in settings.resolve(dataset, tuned=False)}
     for name in settings.tuning.both_ends:
         if name in standing and not hasattr(standing[name].model, "positions_from"):
             raise config.ConfigError(f"tuning.both_ends: {name} has no positions")
+
+    def trained(rows: list[dict[str, Any]]) -> pd.DataFrame:
+        """Rows of trials with `epochs`, `valid_ndcg_10` and `best_epoch` of a whole run each."""
+        seed = settings.seeds_of(dataset)[0]
+        wanted = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
+        for row, result in zip(rows, grid.run_all(paths, settings, dataset, device, wanted), strict=True):
+            reached = result.curve["valid_ndcg_10"]
+            row |= {"epochs": len(reached), "valid_ndcg_10": reached.max(), "best_epoch": int(reached.argmax()) + 1}
+        return pd.DataFrame(rows).astype(trials.dtypes)
+
     chosen = trials[trials["trial"] > 0].pipe(best)
     rows = pd.concat([trials[trials["trial"] == 0], chosen]).sort_index().to_dict("records")
     for row in rows:
         row["positions_from"] = getattr(standing[row["experiment"]].model, "positions_from", None)
-    table = _trained(paths, settings, dataset, device, rows)
+    table = trained(rows)
     better = best(table[table["experiment"].isin(settings.tuning.both_ends)]).to_dict("records")
-    turned = [row | {"positions_from": OTHER_END[row["positions_from"]]} for row in better]
-    if turned:
-        table = pd.concat([table, _trained(paths, settings, dataset, device, turned)])
-    order = {name: number for number, name in enumerate(standing)}
-    table = table.sort_values("experiment", key=lambda names: names.map(order), kind="stable")
-    return table.astype(trials.dtypes).drop(columns="state").reset_index(drop=True)
-
-
-def _trained(
-    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, rows: list[dict[str, Any]]
-) -> pd.DataFrame:
-    """Rows of trials with `epochs`, `valid_ndcg_10` and `best_epoch` of a whole run each."""
-    standing = _standing_experiments(settings, dataset)
-    seed = settings.seeds_of(dataset)[0]
-    wanted = [(_of_trial(standing[row["experiment"]], row, settings.tuning.space), seed) for row in rows]
-    done = grid.run_all(paths, settings, dataset, device, wanted)
-    told = []
-    for row, result in zip(rows, done, strict=True):
-        curve = result.curve.to_dict("records")
-        reached = max(epoch["valid_ndcg_10"] for epoch in curve)
-        told.append(row | {"epochs": len(curve), "valid_ndcg_10": reached, "best_epoch": training.best_epoch(curve)})
-    return _whole(pd.DataFrame(told))
-
-
-def _whole(table: pd.DataFrame) -> pd.DataFrame:
-    """Integers stay integers beside blanks."""
-    return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
+    if turned := [row | {"positions_from": OTHER_END[row["positions_from"]]} for row in better]:
+        table = pd.concat([table, trained(turned)])
+    table = table.sort_values("experiment", key=lambda names: names.map(list(standing).index), kind="stable")
+    return table.drop(columns="state").reset_index(drop=True)
 
 
 def best(trials: pd.DataFrame) -> pd.DataFrame:
@@ -242,31 +220,27 @@ def best(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
-    """The text of datasets.<dataset>.experiments in params.yaml that stands for the best rows.
+    """The text of datasets.<dataset>.experiments in params.yaml for the best rows.
 
-    An experiment is named with its differences to what it would be without a line of its own: to the experiment as it
-    stands, or, where it is a variant, to its chosen control.
+    An experiment is named with its differences to what it would be without a line of its own: the experiment as it
+    stands, or, for a variant, its chosen control with the variant's own settings.
     """
-    standing = _standing_experiments(settings, dataset)
+    standing = {experiment.name: experiment for experiment in settings.resolve(dataset, tuned=False)}
     rows = best(trials).to_dict("records")
     chosen = {row["experiment"]: _of_trial(standing[row["experiment"]], row, settings.tuning.space) for row in rows}
     lines = []
     for name, after in chosen.items():
-        model, budget = standing[name].model, standing[name].training
-        control = chosen.get(standing[name].control)
+        before = standing[name]
+        model, budget = before.model, before.training
+        control = chosen.get(before.control)
         if control and type(control.model) is type(model):
-            own = _entry(settings, standing[name])
+            own = _entry(settings, before)
             model = replace(control.model, **{key: getattr(model, key) for key in own.options})
             budget = replace(control.training, **{key: getattr(budget, key) for key in own.training})
         parts = {"options": _differing(model, after.model), "training": _differing(budget, after.training)}
         if said := ", ".join(f"{part}: {{{changes}}}" for part, changes in parts.items() if changes):
             lines.append(f"      {name}: {{{said}}}")
     return "\n".join(["    experiments:" if lines else "    experiments: {}", *lines])
-
-
-def _standing_experiments(settings: config.Config, dataset: str) -> dict[str, config.Experiment]:
-    groups = settings.datasets[dataset].groups
-    return {e.name: e for group in groups for e in settings.resolve(dataset, group, tuned=False)}
 
 
 def _entry(settings: config.Config, experiment: config.Experiment) -> config.Changes:
@@ -283,5 +257,5 @@ def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.
 
 
 def _differing(before: Any, after: Any) -> str:
-    pairs = ((field.name, getattr(before, field.name), getattr(after, field.name)) for field in fields(before))
-    return ", ".join(f"{name}: {new}" for name, old, new in pairs if new != old)
+    held = asdict(before)
+    return ", ".join(f"{name}: {new}" for name, new in asdict(after).items() if new != held[name])

@@ -186,13 +186,13 @@ def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkey
 def test_a_trial_is_shown_the_categories_that_the_experiment_is(paths, small, monkeypatch):
     main = small.experiments["main"]
     rarest = main | {"maf": replace(main["maf"], data={"categories": "rarest"})}
-    as_usual, most = build.build, []
+    as_usual, most = run.build, []
 
     def watched(options, data, max_length):
         most.append((type(options), data.features["category"][0].sum(1).max().item()))
         return as_usual(options, data, max_length)
 
-    monkeypatch.setattr(build, "build", watched)
+    monkeypatch.setattr(run, "build", watched)
     tuning.tune(paths, replace(small, experiments=small.experiments | {"main": rarest}), "shop", CPU)
     assert {at_most for kind, at_most in most if kind is config.MAF} == {1.0}
     assert {at_most for kind, at_most in most if kind is config.SASRec} != {1.0}
