@@ -1,12 +1,12 @@
-"""Ranks of the true next items, and the metrics of them. It reads scores alone, of any model.
+"""Ranks of the true next items under three protocols, and metrics of the ranks.
 
 The rank of a target is 1 + the number of other candidates with at least its score. A tie counts against the target: a
 model that scores all items alike gets no credit. The protocols differ in the candidates:
 
-- `full_unseen`: the whole catalogue without the user's earlier items. The primary one.
+- `full_unseen`, the primary one: the whole catalogue without the user's earlier items.
 - `full_all`: the whole catalogue.
-- `sampled_100`: the target and the drawn negatives (100 unless params.yaml says otherwise). For comparison with older
-  papers alone: it can reverse the order of models (Krichene and Rendle 2020).
+- `sampled_100`: the target and the drawn negatives (100 by default), for comparison with older papers alone. It can
+  reverse the order of models (Krichene and Rendle 2020).
 
 Letters: B batch, V items, n negatives, M earlier items.
 """
@@ -36,7 +36,7 @@ def target_ranks(
 
     Args:
         scores: (B, V), column j for item j + 1. targets: (B,) items. negatives: (B, n) items, without the target.
-        seen: (M,) earlier items of all users, no target among them. seen_row: (M,) the row of each one's user.
+        seen: (M,) earlier items of all users, no target among them. seen_row: (M,) the row of each item's user.
 
     Returns:
         protocol -> (B,) int64 from 1.
@@ -68,13 +68,8 @@ def evaluate(
     """
     tables = []
     for question in questions(sequences, split, max_length, BATCH):
-        ranks = target_ranks(
-            score(question.items, question.lengths),
-            question.targets,
-            sequences.negatives[question.users],
-            question.seen,
-            question.seen_row,
-        )
+        scores, negatives = score(question.items, question.lengths), sequences.negatives[question.users]
+        ranks = target_ranks(scores, question.targets, negatives, question.seen, question.seen_row)
         tables.append(torch.stack([question.users, *(ranks[protocol] for protocol in PROTOCOLS)], 1))
     table = torch.cat(tables).cpu().numpy()
     return pd.DataFrame(table[table[:, 0].argsort()], columns=["user", *PROTOCOLS])
@@ -88,13 +83,11 @@ def gains(rank: np.ndarray, metric: str, k: int | None = None) -> np.ndarray:
     Raises:
         ValueError: another metric.
     """
-    if metric == "hr":
-        return (rank <= k).astype(float)
-    if metric == "ndcg":
-        return np.where(rank <= k, 1 / np.log2(rank + 1), 0)
     if metric == "mrr":
         return 1 / rank
-    raise ValueError(f"no metric {metric!r}; one of hr, ndcg, mrr")
+    if metric not in ("hr", "ndcg"):
+        raise ValueError(f"no metric {metric!r}; one of hr, ndcg, mrr")
+    return np.where(rank <= k, 1.0 if metric == "hr" else 1 / np.log2(rank + 1), 0)
 
 
 def measures(ks: tuple[int, ...]) -> list[tuple[str, int | None]]:

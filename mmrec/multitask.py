@@ -26,23 +26,19 @@ class TaskGradients:
         reached = []
         for name, loss in tasks.items():
             found = torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
-            flat = torch.cat(
-                [
-                    (torch.zeros_like(p) if g is None else g).flatten()
-                    for p, g in zip(self.parameters, found, strict=True)
-                ]
-            )
+            pairs = zip(self.parameters, found, strict=True)
+            flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
             self.tasks[name] = self.tasks[name] + flat if name in self.tasks else flat
             reached.append([g is not None for g in found])
         by_all = torch.tensor(reached).all(0).repeat_interleave(torch.tensor([p.numel() for p in self.parameters]))
         self.shared = by_all.to(flat.device)
 
     def settle(self) -> dict[str, float]:
-        """Set every parameter's `grad`, forget the tasks.
+        """Set every parameter's `grad` and forget the tasks.
 
         Returns:
-            `cos_<a>_<b>` of each pair of tasks, over the parameters that all tasks reach, and `conflict_<a>_<b>`:
-            1 where it is below 0, else 0.
+            `cos_<a>_<b>`: cosine of a pair of tasks, over the parameters that all tasks reach. `conflict_<a>_<b>`: 1
+            if the cosine is below 0, else 0.
         """
         noted = {}
         for a, b in combinations(self.tasks, 2):

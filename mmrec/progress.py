@@ -1,13 +1,14 @@
 """Progress of long computations, kept out of notebooks.
 
-Executed notebooks are the same in every run, and progress holds times. So it goes to the file that `MMREC_PROGRESS`
-names, which the pipeline's runner shows, else to stderr. tqdm redraws one line and has no hook for whole lines.
+Executed notebooks are the same in every run, but progress holds times. It goes to the file named by `MMREC_PROGRESS`,
+which the pipeline's runner shows, else to stderr. tqdm redraws one line and has no hook for whole lines.
 """
 
 import os
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -29,7 +30,9 @@ def megabytes(count: float) -> str:
 class Progress:
     """Counts units towards a total; reports at most every few seconds, and once at the end.
 
-    `done` units were finished by an earlier run: they do not count towards the rate. `show` formats an amount.
+    Args:
+        done: units that an earlier run finished; the rate leaves them out.
+        show: formats an amount.
     """
 
     def __init__(self, label: str, total: int, done: int = 0, show: Callable[[float], str] | None = None) -> None:
@@ -46,12 +49,7 @@ class Progress:
             self._reported = now
             seconds, left = now - self._start, self.total - self.done
             rate = (self.done - self._skipped) / max(seconds, 1e-9)
-            ending = f"{_clock(left / rate)} left" if left > 0 else f"in {_clock(seconds)}"
+            clock = timedelta(seconds=round(left / rate if left > 0 else seconds))
+            ending = f"{clock} left" if left > 0 else f"in {clock}"
             done = f"{self.show(self.done)}/{self.show(self.total)}"
             report(f"{self.label}: {done}, {self.show(rate)}/s, {ending}")
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

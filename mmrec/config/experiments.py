@@ -26,16 +26,16 @@ class Training:
 
 @section
 class DataControls:
-    """Changes to the data before a model sees them; the defaults leave the data as they are."""
+    """Changes to the data before a model sees them. The defaults change nothing."""
 
-    features: Literal["own", "permuted", "random", "none"] = "own"  # permuted: those of other items
+    features: Literal["own", "permuted", "random", "none"] = "own"  # permuted: of other items
     categories: Literal["all", "rarest"] = "all"  # of each item
     histories: Literal["ordered", "shuffled"] = "ordered"
 
 
 @section
 class Changes:
-    """Differences to the settings below."""
+    """Differences to the settings of lower layers, see `Config.layers`."""
 
     options: dict[str, Any] = field(default_factory=dict)  # of the model
     training: dict[str, Any] = field(default_factory=dict)
@@ -44,11 +44,11 @@ class Changes:
 
 @section
 class ExperimentEntry(Changes):
-    """An experiment as params.yaml writes it."""
+    """An experiment in params.yaml."""
 
     model: Name
-    control: Name | None = None  # the experiment it is compared with, of main or of its own group
-    needs: Modalities = ()  # a data set that lacks one of these leaves the experiment out
+    control: Name | None = None  # its control, an experiment of main or of its own group
+    needs: Modalities = ()  # a data set that lacks one of these skips the experiment
 
 
 @section
@@ -67,29 +67,24 @@ class Experiment:
     def determines(self) -> dict[str, Any]:
         """The experiment's part of a run's key: model class, `options`, `training` (None: untrained) and `controls`.
 
-        A setting that has a default and is at its default is left out. So a new setting, introduced with a default that
-        means "as before", leaves the keys of all finished runs as they are.
+        A setting at its default is left out. So a new setting whose default means "as before" changes no key.
         """
         budget = None if isinstance(self.model, UNTRAINED) else _told(self.training)
         if budget and self.training.loss == "softmax":
             del budget["negatives"]  # it draws none
-        return {
-            "model": type(self.model).__name__,
-            "options": _told(self.model),
-            "training": budget,
-            "controls": _told(self.data),
-        }
+        name, options, controls = type(self.model).__name__, _told(self.model), _told(self.data)
+        return {"model": name, "options": options, "training": budget, "controls": controls}
 
 
 def _told(settings: Any) -> dict[str, Any]:
-    """Settings without those that are at a default of their class."""
+    """Settings that differ from the defaults of their class."""
     defaults = {one.name: one.default for one in fields(settings)}
     return {name: value for name, value in asdict(settings).items() if value != defaults[name]}
 
 
 @section
 class Space:
-    """Settings that a search may change. Ranges: lowest and highest; lists: one of them."""
+    """Settings that a search may change. Ranges: lowest and highest; lists: the candidates."""
 
     learning_rate: tuple[Positive, Positive]  # logarithmic
     dropout: tuple[Share, Share]
@@ -115,6 +110,6 @@ class Tuning:
     seed: Seed
     warm_up: Count  # the first epoch after which a trial may be pruned; later in longer trials
     training: dict[str, Any]  # of a trial: differences to the experiment's
-    slow: dict[Name, dict[str, Any]]  # the same for experiments that learn slower: longer trials, not more
+    slow: dict[Name, dict[str, Any]]  # the same for slow learners: longer trials, not more
     both_ends: tuple[Name, ...]  # experiments whose better finalist is also trained with positions from the other end
     space: Space
