@@ -1,18 +1,36 @@
-"""Where things lie."""
+"""Folders and files of the project."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec.config.types import ConfigError
 
 
+def _below_work(pattern: str) -> Callable[..., Path]:
+    """A method: names, such as that of a data set, -> a path below `work`."""
+    return lambda paths, *names: paths.work / pattern.format(*names)
+
+
 @dataclass(frozen=True)
 class Paths:
-    """Folders of the project. `MMREC_WORK` moves what is computed elsewhere, so that a check can start from nothing."""
+    """`MMREC_WORK` moves computed files elsewhere, so that a check can start from nothing."""
 
     root: Path  # holds params.yaml and notebooks/
     work: Path  # holds data/, .runs/ and reports/
+
+    # Each takes a data set. Only the stage that makes or fetches raw files writes to `raw`.
+    raw = _below_work("data/raw/{}")  # as the provider ships it
+    downloads = _below_work("data/downloads/{}")  # fetched so far; a person without internet places files here
+    interim = _below_work("data/interim/{}")  # tables of every source: interactions.parquet, items.parquet
+    processed = _below_work("data/processed/{}")  # sequences, id maps, features/<modality>.safetensors
+    results = _below_work("data/results/{}")  # per-user ranks of all experiments
+    # Committed. `table` and `figure` take a name, too.
+    tables = _below_work("reports/{}/tables")
+    table = _below_work("reports/{}/tables/{}.csv")  # written by `mmrec.report.tables.save`
+    figure = _below_work("reports/{}/figures/{}.png")
+    archive = _below_work("reports/{}/runs.parquet")  # finished runs, see `mmrec.experiments.archive`
 
     @classmethod
     def find(cls) -> "Paths":
@@ -27,49 +45,13 @@ class Paths:
                 return cls(root, root / os.environ.get("MMREC_WORK", ""))
         raise ConfigError(f"no params.yaml in {here} or above: start inside the project")
 
-    def raw(self, dataset: str) -> Path:
-        """As the provider ships it; never written to, except by the stage that makes or fetches it."""
-        return self.work / "data" / "raw" / dataset
-
-    def downloads(self, dataset: str) -> Path:
-        """What has been fetched of a data set so far, and where a person without internet places it."""
-        return self.work / "data" / "downloads" / dataset
-
-    def interim(self, dataset: str) -> Path:
-        """Tables every source is turned into: interactions.parquet, items.parquet, quality.json."""
-        return self.work / "data" / "interim" / dataset
-
-    def processed(self, dataset: str) -> Path:
-        """Sequences, id maps and features/<modality>.safetensors."""
-        return self.work / "data" / "processed" / dataset
-
-    def results(self, dataset: str) -> Path:
-        """Per-user ranks of all experiments."""
-        return self.work / "data" / "results" / dataset
-
     def group(self, dataset: str, group: str) -> Path:
         """Curves and per-user ranks of a group's finished runs: `main` is one stage, all others another."""
         return self.work / "data" / "trained" / dataset / ("main" if group == "main" else f"ablations/{group}")
 
     def reports(self, dataset: str = "") -> Path:
-        """What people read, committed: of a data set, or of all together."""
+        """Committed reports of a data set, or of all together."""
         return self.work / "reports" / dataset
-
-    def figure(self, dataset: str, name: str) -> Path:
-        """A picture of the reports."""
-        return self.reports(dataset) / "figures" / f"{name}.png"
-
-    def tables(self, dataset: str) -> Path:
-        """All numbers of a data set, committed as CSV files."""
-        return self.reports(dataset) / "tables"
-
-    def table(self, dataset: str, name: str) -> Path:
-        """One table of the reports; `mmrec.report.tables.save` writes it."""
-        return self.tables(dataset) / f"{name}.csv"
-
-    def archive(self, dataset: str) -> Path:
-        """Finished runs of a data set, committed; see `mmrec.experiments.archive`."""
-        return self.reports(dataset) / "runs.parquet"
 
     @property
     def checksums(self) -> Path:
@@ -78,5 +60,5 @@ class Paths:
 
     @property
     def runs(self) -> Path:
-        """What an interrupted stage continues from; safe to delete."""
+        """The store of runs, see `mmrec.experiments.store`; safe to delete."""
         return self.work / ".runs"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mmrec import config
+from mmrec.config import Config, Experiment, Paths
 from mmrec.experiments import archive, store
 from mmrec.experiments.build import Recommender, build
 from mmrec.experiments.engine import data_once, run_parallel
@@ -16,12 +16,10 @@ from mmrec.experiments.run import run, run_key
 from mmrec.files import atomic
 from mmrec.progress import report
 
-Grid = Sequence[tuple[config.Experiment, int]]  # each experiment with each seed
+Grid = Sequence[tuple[Experiment, int]]  # each experiment with each seed
 
 
-def run_groups(
-    paths: config.Paths, settings: config.Config, dataset: str, groups: Sequence[str], device: torch.device
-) -> None:
+def run_groups(paths: Paths, settings: Config, dataset: str, groups: Sequence[str], device: torch.device) -> None:
     """Run every experiment of these groups with every seed, then write the tables of each group.
 
     data/trained/<dataset>/<group>/ gets ranks.parquet (experiment, seed, split, user, a rank for each protocol) and
@@ -40,7 +38,7 @@ def run_groups(
 
 
 def _places(
-    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, grid: Grid
+    paths: Paths, settings: Config, dataset: str, device: torch.device, grid: Grid
 ) -> tuple[list[Path], list[str]]:
     """Folder in the store and name in the archive of each run."""
     data = load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
@@ -49,7 +47,7 @@ def _places(
 
 
 def run_all(
-    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, grid: Grid, weights: bool = False
+    paths: Paths, settings: Config, dataset: str, device: torch.device, grid: Grid, weights: bool = False
 ) -> list[store.Result]:
     """Result of each run: from the archive, else from the store, after the missing ones were trained in parallel.
 
@@ -64,29 +62,24 @@ def run_all(
         for run, name, folder in zip(grid, names, folders, strict=True)
         if (archived and name not in held) or ((weights or not archived) and not store.finished(folder))
     ]
-    tasks = [
-        (experiment, seed, f"[{number}/{len(missing)}] {dataset} {experiment.name} seed {seed}")
-        for number, (experiment, seed) in enumerate(missing, start=1)
-    ]
+    tasks = [(*run, f"[{number}/{len(missing)}]") for number, run in enumerate(missing, start=1)]
     run_parallel(partial(_work, paths, settings, device, archived), tasks, settings.runtime_of(dataset), device)
     return [held.get(name) or store.read(folder) for name, folder in zip(names, folders, strict=True)]
 
 
 def _work(
-    paths: config.Paths,
-    settings: config.Config,
-    device: torch.device,
-    archived: Path | None,
-    task: tuple[config.Experiment, int, str],
+    paths: Paths, settings: Config, device: torch.device, archived: Path | None, task: tuple[Experiment, int, str]
 ) -> None:
-    experiment, seed, label = task
+    experiment, seed, place = task
     dataset = experiment.dataset
     data = data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    run(experiment, seed, data, settings, paths.runs, label, archived)
+    folder = run(experiment, seed, data, settings, paths.runs, f"{place} {dataset} {experiment.name} seed {seed}")
+    if archived:
+        archive.append(archived, [store.read(folder)])
 
 
 def trained_models(
-    paths: config.Paths, settings: config.Config, dataset: str, name: str, data: Data, seeds: Sequence[int] = ()
+    paths: Paths, settings: Config, dataset: str, name: str, data: Data, seeds: Sequence[int] = ()
 ) -> list[Recommender]:
     """Neural models of an experiment with their best weights, in evaluation mode, one a seed.
 

@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from mmrec import config, evaluation, training
-from mmrec.experiments import archive, store
+from mmrec.config import Config, Experiment
+from mmrec.experiments import store
 from mmrec.experiments.build import Recommender, build
 from mmrec.experiments.inputs import Data, shown_to
 from mmrec.experiments.versions import results_version
@@ -27,7 +28,7 @@ from mmrec.files import atomic
 from mmrec.progress import report
 
 
-def run_key(experiment: config.Experiment, seed: int, data: Data, settings: config.Config) -> dict[str, Any]:
+def run_key(experiment: Experiment, seed: int, data: Data, settings: Config) -> dict[str, Any]:
     """Everything that determines a run's numbers."""
     arithmetic = settings.runtime_of(experiment.dataset)
     shown = () if experiment.data.features == "none" else data.features
@@ -47,23 +48,12 @@ def run_key(experiment: config.Experiment, seed: int, data: Data, settings: conf
     }
 
 
-def run(
-    experiment: config.Experiment,
-    seed: int,
-    data: Data,
-    settings: config.Config,
-    runs: Path,
-    label: str = "",
-    archived: Path | None = None,
-) -> Path:
+def run(experiment: Experiment, seed: int, data: Data, settings: Config, runs: Path, label: str = "") -> Path:
     """Folder of a run in the store, after training and evaluation where they were missing.
 
     The folder holds curve.csv and model.safetensors (neural models), ranks.parquet (split, user, rank under each
     protocol), and run.json (key, commit, versions, device, seconds, peak memory), written last. A run in another
     process is waited for.
-
-    Args:
-        archived: archive that the run is appended to.
     """
     key = run_key(experiment, seed, data, settings)
     folder = store.run_folder(key, runs)
@@ -79,13 +69,11 @@ def run(
                 path.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
             # Last: an interruption before run.json resumes from the checkpoint.
             (folder / "checkpoint.pt").unlink(missing_ok=True)
-    if archived:
-        archive.append(archived, [store.read(folder)])
     return folder
 
 
 def _train_and_evaluate(
-    experiment: config.Experiment, seed: int, data: Data, max_length: int, folder: Path, label: str
+    experiment: Experiment, seed: int, data: Data, max_length: int, folder: Path, label: str
 ) -> None:
     """Write curve, weights and ranks; training continues from the last checkpoint."""
     shown, checkpoint = shown_to(experiment, data, seed), folder / "checkpoint.pt"
@@ -104,7 +92,7 @@ def _train_and_evaluate(
 
 
 def fit(
-    experiment: config.Experiment, shown: Data, *, seed: int, max_length: int, **named: Any
+    experiment: Experiment, shown: Data, *, seed: int, max_length: int, **named: Any
 ) -> tuple[Recommender, list[dict[str, float]]]:
     """A model built and trained with `seed`, and its curve; empty for a model without training.
 

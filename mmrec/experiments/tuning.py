@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mmrec import config, training
+from mmrec.config import Changes, Config, ConfigError, Experiment, Paths, Space
 from mmrec.experiments import engine, grid, inputs, run, store
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
@@ -30,7 +31,7 @@ INTEGERS = {"dim": "Int64", "layers": "Int64"}  # with blanks
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def tune(paths: config.Paths, settings: config.Config, dataset: str, device: torch.device) -> pd.DataFrame:
+def tune(paths: Paths, settings: Config, dataset: str, device: torch.device) -> pd.DataFrame:
     """Search for every neural experiment of the groups `TUNED` of a data set, several in parallel.
 
     Returns:
@@ -52,19 +53,17 @@ def tune(paths: config.Paths, settings: config.Config, dataset: str, device: tor
     return table.astype({name: kind for name, kind in INTEGERS.items() if name in table})
 
 
-def _check_inside(experiment: config.Experiment, space: config.Space) -> None:
+def _check_inside(experiment: Experiment, space: Space) -> None:
     for name, value in _standing(experiment, space).items():
         allowed = getattr(space, name)
         if not (value in allowed if name in CHOICES else allowed[0] <= value <= allowed[1]):
-            raise config.ConfigError(
+            raise ConfigError(
                 f"tuning.space.{name}: {experiment.name} stands at {value}, outside of {list(allowed)}: "
                 "a search starts where the experiment stands"
             )
 
 
-def _search(
-    paths: config.Paths, settings: config.Config, device: torch.device, experiment: config.Experiment
-) -> list[dict[str, Any]]:
+def _search(paths: Paths, settings: Config, device: torch.device, experiment: Experiment) -> list[dict[str, Any]]:
     """Rows of trials.csv of one experiment."""
     dataset, budget = experiment.dataset, settings.tuning
     data = engine.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
@@ -110,7 +109,7 @@ def _search(
 
 
 def _train(
-    trial: optuna.Trial, experiment: config.Experiment, shown: inputs.Data, settings: config.Config, checkpoint: Path
+    trial: optuna.Trial, experiment: Experiment, shown: inputs.Data, settings: Config, checkpoint: Path
 ) -> float | None:
     """The highest validation NDCG@10 of a trial; None if it was pruned."""
     reported = 0
@@ -130,7 +129,7 @@ def _train(
     return max(row["valid_ndcg_10"] for row in curve)
 
 
-def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
+def _standing(experiment: Experiment, space: Space) -> dict[str, Any]:
     """The experiment's values of the settings that are searched, by their names in the space."""
     has = asdict(experiment.training) | asdict(experiment.model)
     standing = {name: has[_field(experiment, name)] for name in asdict(space) if _field(experiment, name) in has}
@@ -138,12 +137,12 @@ def _standing(experiment: config.Experiment, space: config.Space) -> dict[str, A
     return standing | ({"auxiliary_weight": weights[0]} if "regression" in has and weights else {})
 
 
-def _field(experiment: config.Experiment, name: str) -> str:
+def _field(experiment: Experiment, name: str) -> str:
     """The setting that a name of the search stands for: `fusion` is MAF's `score_fusion`."""
     return "score_fusion" if name == "fusion" and hasattr(experiment.model, "score_fusion") else name
 
 
-def propose(trial: optuna.Trial, experiment: config.Experiment, space: config.Space) -> dict[str, Any]:
+def propose(trial: optuna.Trial, experiment: Experiment, space: Space) -> dict[str, Any]:
     """The values of a trial."""
     for name in _standing(experiment, space):
         chosen = getattr(space, name)
@@ -159,7 +158,7 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value if name in CHOICES else float(f"{value:.2g}") for name, value in values.items()}
 
 
-def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Experiment:
+def changed(experiment: Experiment, values: dict[str, Any]) -> Experiment:
     """The experiment with the values of a trial: `auxiliary_weight` is that of every head, `dim` of every stream."""
     values = {_field(experiment, name): value for name, value in values.items()}
     rate = values.pop("learning_rate")
@@ -172,9 +171,7 @@ def changed(experiment: config.Experiment, values: dict[str, Any]) -> config.Exp
     return replace(experiment, model=replace(experiment.model, **values), training=budget)
 
 
-def finalists(
-    paths: config.Paths, settings: config.Config, dataset: str, device: torch.device, trials: pd.DataFrame
-) -> pd.DataFrame:
+def finalists(paths: Paths, settings: Config, dataset: str, device: torch.device, trials: pd.DataFrame) -> pd.DataFrame:
     """Train each experiment, as it stands and with its best other trial, like a final run with the first seed.
 
     Trials are short, which favours fast learners over better models. Experiments of `tuning.both_ends` then train the
@@ -191,7 +188,7 @@ def finalists(
     standing = {experiment.name: experiment for experiment in settings.resolve(dataset, tuned=False)}
     for name in settings.tuning.both_ends:
         if name in standing and not hasattr(standing[name].model, "positions_from"):
-            raise config.ConfigError(f"tuning.both_ends: {name} has no positions")
+            raise ConfigError(f"tuning.both_ends: {name} has no positions")
 
     def trained(rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Rows of trials with `epochs`, `valid_ndcg_10` and `best_epoch` of a whole run each."""
@@ -219,7 +216,7 @@ def best(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.loc[trials.groupby("experiment", sort=False)["valid_ndcg_10"].idxmax()]
 
 
-def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
+def as_yaml(trials: pd.DataFrame, settings: Config, dataset: str) -> str:
     """The text of datasets.<dataset>.experiments in params.yaml for the best rows.
 
     An experiment is named with its differences to what it would be without a line of its own: the experiment as it
@@ -243,11 +240,11 @@ def as_yaml(trials: pd.DataFrame, settings: config.Config, dataset: str) -> str:
     return "\n".join(["    experiments:" if lines else "    experiments: {}", *lines])
 
 
-def _entry(settings: config.Config, experiment: config.Experiment) -> config.Changes:
+def _entry(settings: Config, experiment: Experiment) -> Changes:
     return settings.experiments[experiment.group][experiment.name]
 
 
-def _of_trial(experiment: config.Experiment, row: dict[str, Any], space: config.Space) -> config.Experiment:
+def _of_trial(experiment: Experiment, row: dict[str, Any], space: Space) -> Experiment:
     """The experiment with the settings of a row of trials.csv or finalists.csv."""
     if row["trial"]:
         experiment = changed(experiment, {name: row[name] for name in _standing(experiment, space)})
