@@ -17,10 +17,10 @@ from mmrec.config.types import ConfigError, Count, Different, InstructionSet, Na
 
 @section
 class Runtime:
-    """The arithmetic. CPU results hold to the bit for one thread count and instruction set."""
+    """The arithmetic. CPU results are exact to the bit for one thread count and instruction set."""
 
     device: Literal["auto", "cpu", "cuda"]
-    threads: Count  # of training; small products gain little from more
+    threads: Count  # of training, whose products are small
     encoder_threads: Count  # of feature extraction, whose products are large
     instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
 
@@ -31,7 +31,7 @@ class Protocol:
 
     max_length: Annotated[int, Field(ge=2)]  # latest interactions that a model sees
     ks: Annotated[tuple[Count, ...], Field(min_length=1), Different]
-    negatives: Count  # of the sampled protocol, drawn once a data set
+    negatives: Count  # of the sampled protocol; drawn once for a data set
     negatives_seed: Seed
 
 
@@ -147,22 +147,19 @@ class Config:
         if data.categories != "all" and not ("category" in shown and sees(model, "category")):
             raise ConfigError(f"{where}.data.categories: no category is shown there; say all, or needs: [category]")
         training = validate(Training, training, f"{where}.training")
-        named = {"dataset": dataset, "group": group, "name": name, "control": entry.control}
-        return Experiment(**named, model=model, training=training, data=data)
+        about = {"dataset": dataset, "group": group, "name": name, "control": entry.control}
+        return Experiment(**about, model=model, training=training, data=data)
 
     def layers(
         self, dataset: str, group: str, name: str, tuned: bool = True, variants: tuple[str, ...] = ()
     ) -> list[tuple[str, Changes]]:
-        """Where an experiment's settings come from; later wins: defaults, data set, experiment.
+        """Named layers of an experiment's settings. Later wins: defaults, data set, experiment.
 
-        The last layer is what `datasets.<dataset>.experiments` says of the experiment. A variant, an experiment with
-        the model of its control, starts from its control's settings.
+        The last layer is `datasets.<dataset>.experiments`. A variant has the model of its control and starts from the
+        settings of its control.
 
         Args:
             variants: experiments that start from this one.
-
-        Returns:
-            layers with their names.
         """
         entries, source = self.experiments.get("main", {}) | self.experiments[group], self.datasets[dataset]
         entry = entries[name]
@@ -193,10 +190,10 @@ class Config:
     def runtime_of(self, dataset: str) -> Runtime:
         """The arithmetic of `dataset`'s runs."""
         own = self.datasets[dataset].instruction_set
-        return replace(self.runtime, instruction_set=own or self.runtime.instruction_set)
+        return replace(self.runtime, instruction_set=own) if own else self.runtime
 
     def seeds_of(self, dataset: str) -> tuple[Seed, ...]:
-        """The seeds of each experiment's runs on `dataset`."""
+        """The seeds of all experiments on `dataset`."""
         return self.datasets[dataset].seeds or self.seeds
 
 
@@ -222,6 +219,6 @@ def load(path: Path) -> Config:
 
 
 def project() -> tuple[Paths, Config]:
-    """The folders and settings that every notebook begins with."""
+    """Folders and settings of the project around the working directory."""
     paths = Paths.find()
     return paths, load(paths.root / "params.yaml")

@@ -17,17 +17,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmrec.config import Experiment
+from mmrec.evaluation import PROTOCOLS
 from mmrec.experiments.store import ARITHMETIC, Result, archive_name, lock, stack
 from mmrec.experiments.versions import results_version
 from mmrec.files import atomic, remove_leftovers
 
 SPLITS = ("valid", "test")
-RANKS = ("full_unseen", "full_all", "sampled_100")
-LISTS = ("user", *RANKS, "split")  # columns with a list of integers in each row, see `_pack`
+LISTS = ("user", *PROTOCOLS, "split")  # columns with a list of integers in each row, see `_pack`
 INTEGERS = pa.list_(pa.field("element", pa.int32()))
 SCHEMA = pa.schema(dict.fromkeys(("run", "record", "curve"), pa.string()) | dict.fromkeys(LISTS, INTEGERS))
 # Users repeat in each run and cost nothing. Ranks are split into bytes: high bytes compress well, low ones do not.
-ENCODING = dict.fromkeys(("split", "user"), "DELTA_BINARY_PACKED") | dict.fromkeys(RANKS, "BYTE_STREAM_SPLIT")
+ENCODING = dict.fromkeys(("split", "user"), "DELTA_BINARY_PACKED") | dict.fromkeys(PROTOCOLS, "BYTE_STREAM_SPLIT")
 FORMAT = {
     "compression": "zstd",
     "compression_level": 12,  # a second a file; level 19 takes ten times as long and saves 8 %
@@ -41,10 +41,9 @@ GIVEN = ("data", "max_length", "versions", *ARITHMETIC)  # entries of a key that
 
 
 def append(file: Path, results: Iterable[Result]) -> None:
-    """Add finished runs.
+    """Add finished runs; an archived run stays as it is. Safe under SIGKILL and with several writers.
 
-    A run that is there stays. A run of the same settings and seed, but of other data or of an earlier results version,
-    is replaced. Safe under SIGKILL and with several writers.
+    A run of the same settings and seed, but of other data or of an earlier results version, is replaced.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with lock(file.parent):
@@ -62,7 +61,7 @@ def append(file: Path, results: Iterable[Result]) -> None:
 def _read(file: Path, columns: Iterable[str] = SCHEMA.names) -> pa.Table:
     if not file.exists():
         return SCHEMA.empty_table().select(list(columns))
-    with file.open("rb") as one:  # by its name a writer could replace it between footer and data
+    with file.open("rb") as one:  # by name, a writer could replace the file between footer and data
         return pq.read_table(one, columns=list(columns))
 
 
@@ -73,7 +72,7 @@ def _question(key: dict[str, Any], *without: str) -> str:
 
 def _pack(result: Result) -> dict[str, Any]:
     """Row of a result. A rank that nearly follows from another is stored as their small difference."""
-    columns = {name: result.ranks[name].to_numpy() for name in ("user", *RANKS)}
+    columns = {name: result.ranks[name].to_numpy() for name in ("user", *PROTOCOLS)}
     columns["split"] = pd.Categorical(result.ranks["split"], SPLITS).codes
     columns["sampled_100"] = columns["sampled_100"] - _expected(columns)
     columns["full_all"] = columns["full_all"] - columns["full_unseen"]
@@ -90,12 +89,12 @@ def _unpack(row: dict[str, Any]) -> Result:
 
 
 def _expected(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Expected rank among 100 items, minus 100: so differences to it are positive."""
+    """Expected rank among 100 items, minus 100, so that differences to it are positive."""
     return 100 * columns["full_unseen"] // columns["full_all"].max(initial=1) - 100
 
 
 def load(file: Path, names: Iterable[str]) -> dict[str, Result]:
-    """Archived runs of these names (see `archive_name`); names that the archive lacks are left out."""
+    """Archived runs by name (see `archive_name`); missing names are left out."""
     table = _read(file)
     table = table.filter(pc.is_in(table["run"], pa.array(names, pa.string())))
     rows = ({name: table[name][place] for name in SCHEMA.names} for place in range(len(table)))
@@ -128,12 +127,11 @@ def records(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def costs(file: Path, experiments: list[Experiment]) -> pd.DataFrame:
-    """Cost of the archived runs of experiments, by group and device.
+    """Cost of the archived runs of experiments, by group and device. A shared run counts with its first experiment.
 
     Returns:
         group, device (name of the GPU, or kind of processor), runs, minutes (of one process, summed; an interrupted run
-        counts its last session), gigabytes (largest memory of a process; on a GPU, of its own memory). A run that two
-        experiments share counts with the first.
+        counts its last session), gigabytes (largest memory of a process; on a GPU, of its own memory).
     """
     groups: dict[str, str] = {}
     for experiment in experiments:

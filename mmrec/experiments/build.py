@@ -34,7 +34,7 @@ class Recommender(Protocol):
 def build(options: config.Model, data: Data, max_length: int) -> Recommender:
     """A model with fresh weights from torch's global generator, on the data's device.
 
-    Its constructor asks by name for its settings and for parts of the data.
+    Parameters of its constructor name the settings and the parts of the data that it receives.
     """
     model = MODELS[type(options)]
     offered = {

@@ -1,6 +1,6 @@
 """Processes that train runs in parallel.
 
-The standard library's pool is kept: workers of joblib 1.6 work on after their parent was killed (tried).
+The pool is the standard library's: workers of joblib 1.6 outlive a killed parent (tried).
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ def run_parallel(
     work: Callable[[Any], Any], tasks: list[Any], settings: config.Runtime, device: torch.device
 ) -> list[Any]:
     """`work` of each task, in order, in as many processes as `runtime.workers` allows."""
-    data_once.cache_clear()  # the files may have changed since
+    data_once.cache_clear()  # files may have changed
     processes = min(runtime.workers(settings, device), len(tasks))
     if processes <= 1:
         return [work(task) for task in tasks]
@@ -34,6 +34,6 @@ def run_parallel(
 
 def _start_worker(settings: config.Runtime) -> None:
     runtime.prepare(settings)
-    # A worker whose parent was killed must not work beside its successor.
+    # A worker ends with a killed parent: it must not work beside its successor.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,4 +1,4 @@
-"""A prepared data set on a device: the input of models and of evaluation."""
+"""A prepared data set on a device: the input of models and evaluation."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,20 +31,16 @@ def load_data(folder: Path, modalities: tuple[str, ...], device: torch.device) -
     Raises:
         StaleFeatures: features of other items than those of the sequences.
     """
-    files = {"sequences": folder / "sequences.safetensors"}
-    files |= {modality: folder / "features" / f"{modality}.safetensors" for modality in modalities}
-    sequences = Sequences.load(files["sequences"]).to(device)
-    features = {}
+    file, features = folder / "sequences.safetensors", {}
+    sequences, digests = Sequences.load(file).to(device), {"sequences": sha256(file)}
     for modality in modalities:
-        loaded = store.load(files[modality])
-        if len(loaded.matrix) != sequences.n_items + 1:
-            raise StaleFeatures(
-                f"{files[modality]} has {len(loaded.matrix) - 1:,} items, {files['sequences']} {sequences.n_items:,}: "
-                "extract the features anew"
-            )
+        path = folder / "features" / f"{modality}.safetensors"
+        loaded, digests[modality] = store.load(path), sha256(path)
+        if (items := len(loaded.matrix) - 1) != sequences.n_items:
+            raise StaleFeatures(f"{path} has {items:,} items, {file} {sequences.n_items:,}: extract the features anew")
         matrix = loaded.matrix if modality == "category" else store.standardise(loaded)
         features[modality] = (matrix.to(device), loaded.mask.to(device))
-    return Data(sequences=sequences, features=features, digests={name: sha256(path) for name, path in files.items()})
+    return Data(sequences, features, digests)
 
 
 def shown_to(experiment: config.Experiment, data: Data, seed: int, split: str = "valid") -> Data:
@@ -54,8 +50,5 @@ def shown_to(experiment: config.Experiment, data: Data, seed: int, split: str = 
         seed: of the run; histories are shuffled by it.
         split: histories before the items of `valid`, which training sees too, or of `test`.
     """
-    return replace(
-        data,
-        sequences=controlled_histories(data.sequences, experiment.data, split, seed),
-        features=controlled_features(data.features, experiment.data),
-    )
+    sequences = controlled_histories(data.sequences, experiment.data, split, seed)
+    return replace(data, sequences=sequences, features=controlled_features(data.features, experiment.data))

@@ -1,7 +1,6 @@
-"""The store of runs, .runs/<key>: finished runs with their weights, and checkpoints of interrupted ones.
+"""The store of runs, .runs/<digest of the key>: finished runs with weights, and checkpoints of interrupted ones.
 
-The store is git-ignored and safe to delete. A key holds everything that determines a run's numbers (see
-`run.run_key`).
+Git ignores the store, and it is safe to delete. See `run.run_key` for keys.
 """
 
 import fcntl
@@ -22,7 +21,7 @@ ARITHMETIC = ("torch", "device", "threads", "instruction_set")  # entries of a k
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that a finished run leaves but its weights."""
+    """A finished run without its weights."""
 
     record: dict[str, Any]  # run.json: key, commit, versions, device, seconds, peak memory
     curve_csv: str | None  # a line an epoch; None: the model is not trained
@@ -40,10 +39,7 @@ def run_folder(key: dict[str, Any], runs: Path) -> Path:
 
 
 def archive_name(key: dict[str, Any]) -> str:
-    """Name of a run in the archive: a hash of the key without arithmetic.
-
-    So a machine with a GPU does not repeat runs of a machine without one, nor the reverse.
-    """
+    """Name of a run in the archive: a digest of the key without arithmetic, so that GPU and CPU share runs."""
     return _digest({name: value for name, value in key.items() if name not in ARITHMETIC})
 
 
@@ -52,8 +48,8 @@ def _digest(key: dict[str, Any]) -> str:
 
 
 def finished(folder: Path) -> bool:
-    """Whether the folder holds a finished run: run.json is written last."""
-    return (folder / "run.json").exists()
+    """Whether the folder holds a finished run."""
+    return (folder / "run.json").exists()  # written last
 
 
 def read(folder: Path) -> Result:
@@ -70,7 +66,7 @@ Run = tuple[str, str, int, Result]  # group, experiment, seed
 
 
 def stack(runs: Iterable[Run], part: str) -> pd.DataFrame:
-    """One table of the `ranks` or the `curve` of all runs that have it, after columns group, experiment, seed."""
+    """The `ranks` or `curve` of all runs that have it in one table, after columns group, experiment, seed."""
     tables = [pd.DataFrame(columns=["group", "experiment", "seed"])]
     for group, experiment, seed, result in runs:
         if (table := getattr(result, part)) is not None:
@@ -80,7 +76,7 @@ def stack(runs: Iterable[Run], part: str) -> pd.DataFrame:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder. The kernel releases it when the process ends, also by SIGKILL."""
+    """Hold a lock on a folder. The kernel releases it when the process ends, SIGKILL included."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
 """The same search for every neural model: number of trials, ranges, choice by validation.
 
-Trial 0 is the experiment as it stands, so that tuning cannot make it worse on validation. Optuna (TPE) proposes the
-others and prunes those below the median of earlier ones. Optuna's storage in the folder of a search holds its trials,
-so a killed search resumes and ends as an uninterrupted one.
+Trial 0 is the experiment as it stands, so tuning cannot make validation worse. Optuna (TPE) proposes the others and
+prunes those below the median of earlier ones. Optuna's storage holds the trials of a search: a killed search resumes
+and ends as an uninterrupted one.
 """
 
 from dataclasses import asdict, replace
@@ -84,9 +84,9 @@ def _search(paths: Paths, settings: Config, device: torch.device, experiment: Ex
             load_if_exists=True,
         )
         shown = inputs.shown_to(experiment, data, budget.seed)
-        # Neither sampler nor pruner looks at an interrupted trial: it is asked for anew.
+        # Sampler and pruner ignore an interrupted trial: it is proposed anew.
         while (number := len(study.get_trials(states=tuple(STATES)))) < budget.trials:
-            # A sampler a trial: a resumed search proposes the same.
+            # Each trial has its own sampler, so that a resumed search proposes the same.
             seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
             study.sampler = optuna.samplers.TPESampler(
                 seed=seed, n_startup_trials=budget.trials // 2, multivariate=False, constant_liar=False
@@ -138,7 +138,7 @@ def _standing(experiment: Experiment, space: Space) -> dict[str, Any]:
 
 
 def _field(experiment: Experiment, name: str) -> str:
-    """The setting that a name of the search stands for: `fusion` is MAF's `score_fusion`."""
+    """The setting behind a name of the space: `fusion` is MAF's `score_fusion`."""
     return "score_fusion" if name == "fusion" and hasattr(experiment.model, "score_fusion") else name
 
 
@@ -154,7 +154,7 @@ def propose(trial: optuna.Trial, experiment: Experiment, space: Space) -> dict[s
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Two digits of each number of a range, which params.yaml can hold exactly."""
+    """Numbers of ranges with two digits, which params.yaml can hold exactly."""
     return {name: value if name in CHOICES else float(f"{value:.2g}") for name, value in values.items()}
 
 

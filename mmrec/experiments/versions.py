@@ -1,7 +1,7 @@
 """Versions of results: a run's key holds them in place of the code.
 
-Whoever moves numbers on purpose raises a version here; its runs are then made anew. `tests/golden` notices the move
-and names the version.
+A change that moves numbers on purpose raises a version here, and its runs are made anew. `tests/golden` notices the
+move and names the version.
 """
 
 from mmrec import config
