@@ -10,14 +10,14 @@ from mmrec.config.__main__ import show
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, do, and end with 1 and one line where something is wrong."""
+    """Run a command. A known error ends it with status 1 and one line."""
     parser = argparse.ArgumentParser(prog="python -m mmrec", description="A replication of arXiv 2405.17959.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = _adder(commands)
     command("available", _available, "list the data sets whose raw files are there, or can be made or fetched")
     command("settings", _settings, "write the settings of every stage to data/settings/, which DVC compares")
-    command("stages", _stages, "list the pipeline's stages that end in tables, of the data sets that are available")
-    fetched = command("fetch", _fetch, "make or fetch the raw files of a data set, or look whether they were placed")
+    command("stages", _stages, "list the stages that end in tables, for all available data sets")
+    fetched = command("fetch", _fetch, "make or fetch the raw files of a data set, or check that a person placed them")
     fetched.add_argument("dataset", metavar="DATASET")
     run = command("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook", metavar="NOTEBOOK", help="a file in notebooks/, without .ipynb")
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         chosen.do(chosen)
     except Exception as error:
-        # Imported here and in the commands: `settings`, which each edit of params.yaml starts, needs neither.
+        # Imported late, here and in commands: `settings` runs after each edit of params.yaml and needs neither.
         from mmrec.data.sources import SourceError
         from mmrec.report.notebook import NotebookError
 
@@ -67,7 +67,7 @@ def _fetch(chosen: argparse.Namespace) -> None:
 
 
 def _can_be_had(paths: config.Paths, settings: config.Config) -> Iterator[str]:
-    """Data sets whose raw files are there or can be had; to stderr, a line for each data set that is left out."""
+    """Data sets with raw files that are there or can be had; stderr gets a line for each other one."""
     from mmrec.data.sources import obstacle
 
     for name, about in settings.datasets.items():

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes of files and folders, links, digests."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it replaces `path` if the block raises nothing."""
+    """Yield a temporary path in the same folder, which replaces `path` unless the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
@@ -23,7 +23,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder; it replaces `folder` as a whole if the block raises nothing."""
+    """Yield an empty folder, which replaces `folder` as a whole unless the block raises."""
     partial, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -36,13 +36,13 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete temporary files that killed writers left in `folder`. No writer may be active."""
+    """Delete temporary files of killed writers in `folder`. No writer may be active."""
     for path in folder.glob(f".{name}.*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def link(source: Path, target: Path) -> None:
-    """Hard-link `source` as `target`; copy it where links are not possible."""
+    """Hard-link `source` as `target`; copy it if links are impossible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

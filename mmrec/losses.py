@@ -1,7 +1,7 @@
 """The parts of the training loss. Letters: N real positions, V items, D model width, F feature width, C categories.
 
-The loss of the next item is a criterion, hidden (N, D), table (V, D), targets (N,) -> a number: `softmax`,
-`SampledSoftmax` or `BinaryCrossEntropy`. The table is the model's output embedding; a bias of each item is a column.
+A criterion is the loss of the next item, hidden (N, D), table (V, D), targets (N,) -> a number: `softmax`,
+`SampledSoftmax` or `BinaryCrossEntropy`. The table is the model's output embedding; item biases are a column of it.
 """
 
 import math
@@ -14,8 +14,8 @@ from torch import Tensor
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Size of a chunk of logits. CPU: it fits the cache during five passes (with 1 MiB of level 2, chunks of 32 MiB take
-# twice as long). GPU: large enough to keep it busy.
+# Size of a chunk of logits. CPU: it stays in the cache during five passes (32 MiB take twice as long with 1 MiB of
+# level 2). GPU: large enough to keep it busy.
 CHUNK_BYTES = {"cpu": 2 * 2**20, "cuda": 32 * 2**20}
 TEMPERATURE = 0.07  # of the contrastive loss, as usual (CLIP begins there)
 
@@ -67,7 +67,7 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
 
 
 class _SampledCrossEntropy(torch.autograd.Function):
-    """As above, over the target and the drawn items."""
+    """Cross-entropy over the target and the drawn items; the forward pass computes the gradients, too."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, own: Tensor, rows: Tensor, shift: Tensor, left_out: Tensor) -> Tensor:
@@ -92,11 +92,10 @@ class SampledSoftmax:
     The chance q of an item grows with the square root of 1 + its count in training. Uniform draws would be mostly easy
     negatives; draws by popularity would miss most of the catalogue. A drawn score s_j enters as s_j - log(n q_j), the
     log-Q correction (Bengio and Senecal 2008): the expected sum over draws is the sum over the catalogue for any q. The
-    target is certain and enters uncorrected. Draws of the target itself are masked.
+    target enters uncorrected: its presence is certain. Draws of the target are masked.
 
     Args:
-        counts: (V,) of each item in training.
-        generator: of the draws, on the CPU.
+        counts: (V,) of each item in training. generator: of the draws, on the CPU.
     """
 
     def __init__(self, *, negatives: int, counts: Tensor, generator: torch.Generator):
@@ -118,11 +117,8 @@ class SampledSoftmax:
 class BinaryCrossEntropy:
     """-log sigmoid(target) - sum of log(1 - sigmoid(item)) over `negatives` other items; with one it is SASRec's loss.
 
-    Other items are drawn uniformly for each position. SASRec's authors exclude all items of the user; here they may be
-    drawn, for they are a handful of the catalogue.
-
-    Args:
-        generator: of the draws, on the CPU.
+    Other items are drawn uniformly for each position by `generator`, on the CPU. SASRec's authors exclude all items of
+    the user. Here these may be drawn: they are a handful of the catalogue.
     """
 
     def __init__(self, *, negatives: int, generator: torch.Generator):
@@ -148,17 +144,15 @@ def regression(predicted: Tensor, target: Tensor, present: Tensor, kind: str) ->
         A number; 0 where nothing is present.
     """
     if kind == "cosine":
-        each = 1 - F.cosine_similarity(predicted, target, dim=1)
-    else:
-        each = (predicted - target).square().mean(1)
-    return _mean_where(each, present)
+        return _mean_where(1 - F.cosine_similarity(predicted, target, dim=1), present)
+    return _mean_where((predicted - target).square().mean(1), present)
 
 
 def contrastive(predicted: Tensor, items: Tensor, features: Tensor, present: Tensor) -> Tensor:
     """InfoNCE: cross-entropy of the next item's features among those of the batch's next items, by cosine.
 
     Args:
-        predicted: (N, F). items: (N,) the next items; a repeated one is one candidate.
+        predicted: (N, F). items: (N,) the next items; a repeated item is one candidate.
         features: (V + 1, F). present: (V + 1,) bool.
 
     Returns:

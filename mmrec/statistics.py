@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over seeds, paired comparisons over users and seeds, many comparisons at once.
+"""Intervals over seeds, paired comparisons over users and seeds, and corrections for many comparisons.
 
 Letters: S seeds, U users, R resamples, K rows of gains.
 """
@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 RESAMPLES = 10_000
-SEED = 20240527  # of the resampling: the same intervals every time
+SEED = 20240527  # of the resampling, so that intervals are the same every time
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Comparison:
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """mean, low, high: mean over seeds (S,) and its Student interval; with one seed the interval is nan."""
+    """mean, low, high: mean over seeds (S,) and its Student interval, which is nan with one seed."""
     values, half = np.asarray(values, float), float("nan")
     if len(values) > 1:
         half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
@@ -36,7 +36,7 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
 
 
 def intervals(values: Iterable[np.ndarray]) -> pd.DataFrame:
-    """mean, low, high: `mean_interval` of each (S,), a row each."""
+    """A row mean, low, high of `mean_interval` for each (S,)."""
     return pd.DataFrame(map(mean_interval, values), columns=["mean", "low", "high"])
 
 
@@ -62,11 +62,11 @@ def compare(
 ) -> Comparison:
     """Mean of ours - theirs, paired over users, with a percentile bootstrap over users and over seeds.
 
-    Users are paired: both models answer the same questions. Seeds are drawn for each model by itself, since seed 3 of
-    one has nothing in common with seed 3 of the other, and their deviations are scaled to what so few tell of the next.
+    Users are paired: both models answer the same questions. Seeds are drawn for each model by itself: seed 3 of one
+    model has nothing in common with seed 3 of the other. See `_of_drawn_seeds` for the scale of their deviations.
     p = twice the smaller share of resamples on either side of 0, counting 0 on both, each share with one added to
     numerator and denominator. Effect: Cohen's d of paired differences, their mean in standard deviations between users
-    (each user's mean over seeds); 0 where nobody's answer changed.
+    (each user's mean over seeds); 0 if no answer changed.
 
     Args:
         ours, theirs: (S, U) gains of the same users; S may differ.
@@ -94,8 +94,8 @@ def compare(
 def _of_drawn_seeds(means: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """(R, S) -> (R,): each row's mean over S columns drawn with replacement, its deviation scaled by sqrt(S / (S - 1)).
 
-    The variance of a mean of S draws from S values is (S - 1) / S of that of a mean of S new values: with three seeds a
-    third is missing. Users are so many that the same does not matter for them.
+    The mean of S draws from S values has (S - 1) / S of the variance of a mean of S new values: with three seeds a
+    third is missing. Users are many, so their means need no such scale.
     """
     seeds = means.shape[1]
     picks = generator.integers(0, seeds, means.shape)
@@ -104,7 +104,7 @@ def _of_drawn_seeds(means: np.ndarray, generator: np.random.Generator) -> np.nda
 
 
 def compare_all(gains: dict[Hashable, np.ndarray], pairs: Iterable[tuple[Hashable, Hashable]]) -> pd.DataFrame:
-    """`compare` of each pair, a row each. Users are drawn once for all, because drawing costs most.
+    """A row of `compare` for each pair. Users are drawn once for all pairs, because drawing costs most.
 
     Args:
         gains: name -> (S, U) of the same users. pairs: names of ours and theirs.

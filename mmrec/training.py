@@ -18,11 +18,11 @@ from mmrec.files import atomic
 from mmrec.multitask import TaskGradients
 from mmrec.progress import report
 
-SELECTION = ("full_unseen", "ndcg", 10)  # what early stopping watches on the validation users
+SELECTION = ("full_unseen", "ndcg", 10)  # the validation metric of early stopping
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stopped."""
+    """Training cannot continue; the message names the place."""
 
 
 def criterion(training: Training, sequences: Sequences, generator: torch.Generator) -> losses.Criterion:
@@ -47,24 +47,23 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train until validation NDCG@10 has not risen for `patience` epochs; the model ends with its best weights.
 
-    Every epoch ends with a checkpoint of the whole state. An existing checkpoint is resumed, and training ends with the
-    bits of an uninterrupted one.
+    Every epoch ends with a checkpoint of the whole state. Training resumed from a checkpoint ends with the bits of
+    uninterrupted training.
 
     Args:
         model: on the device of `sequences`, built after `torch.manual_seed(seed)`; dropout continues its stream.
         seed: of the order of batches and of negatives.
-        checkpoint: a file in an existing folder.
-        label: start of progress lines.
+        checkpoint: a file. label: start of progress lines.
         stop: called after every epoch with the curve so far; true ends the training.
 
     Returns:
-        The curve: a row an epoch with `epoch`, the mean of each part of the loss (unless gradients are summed, of the
-        cosines of `TaskGradients`, too), and `valid_ndcg_10`.
+        The curve, a row an epoch: `epoch`, the mean of each part of the loss, `valid_ndcg_10`. With gradients `watched`
+        or `projected` also the mean cosines of `TaskGradients`.
 
     Raises:
         TrainingError: the loss is NaN or infinite.
     """
-    # fused: else torch takes MKL's square root, whose bits depend on the maker of the processor; and five times faster.
+    # fused: torch's other Adam takes MKL's square root, whose bits depend on the processor; fused is also faster.
     optimiser = torch.optim.Adam(
         model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
@@ -122,7 +121,7 @@ def best_epoch(curve: list[dict[str, float]]) -> int:
 
 
 def finished(curve: list[dict[str, float]], training: Training) -> bool:
-    """Whether the epochs or the patience are used up."""
+    """Whether epochs or patience are used up."""
     return bool(curve) and (len(curve) >= training.epochs or len(curve) - best_epoch(curve) >= training.patience)
 
 

@@ -18,7 +18,7 @@ def test_the_file_appears_when_the_block_ends(tmp_path):
     assert [file.name for file in target.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_failed_block_leaves_what_was_there(tmp_path):
+def test_a_failed_block_leaves_the_old_file(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
     with pytest.raises(RuntimeError), atomic(target) as path:
@@ -27,7 +27,7 @@ def test_a_failed_block_leaves_what_was_there(tmp_path):
     assert target.read_text() == "old"
 
 
-def test_what_a_killed_writer_left_beside_does_not_matter(tmp_path):
+def test_leftovers_of_killed_writers_are_ignored(tmp_path):
     target = tmp_path / "file.txt"
     with pytest.raises(RuntimeError), atomic(target) as path:
         path.write_text("half of something long")

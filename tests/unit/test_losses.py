@@ -25,7 +25,7 @@ ROW = V * 8  # bytes of one row of logits
 
 @pytest.mark.parametrize("chunk", [1, ROW, 2 * ROW, 3 * ROW + 5, N * ROW, 2**25])
 @pytest.mark.parametrize("upstream", [1.0, -2.5])
-def test_softmax_is_cross_entropy_in_value_and_gradients_whatever_the_chunk(monkeypatch, chunk, upstream):
+def test_chunked_softmax_equals_cross_entropy_in_value_and_gradients(monkeypatch, chunk, upstream):
     monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", chunk)
     hidden, table, targets = problem()
     expected = F.cross_entropy(hidden @ table.T, targets)
@@ -440,7 +440,7 @@ def test_contrastive_by_hand():
     torch.testing.assert_close(losses.contrastive(predicted, items, features, present), expected)
 
 
-def test_contrastive_likes_what_points_the_right_way_whatever_its_length():
+def test_contrastive_loss_depends_on_direction_and_not_on_length():
     features, present = catalogue()
     items = torch.tensor([1, 2, 5])
     right = losses.contrastive(0.1 * features[items], items, features, present)

@@ -62,7 +62,7 @@ def test_cosines_are_over_what_tasks_share(other, cosine):
     assert noted == {"cos_a_b": pytest.approx(cosine, abs=1e-6), "conflict_a_b": float(cosine < 0)}
 
 
-def test_what_goes_against_another_task_is_taken_out():
+def test_projection_removes_the_conflicting_part():
     # a = (1, 0), b = (-1, 1): a - (a.b / b.b) b = (1/2, 1/2); b - (b.a / a.a) a = (0, 1). Their own weights, 3 and 5,
     # are part of the gradients, as in the paper: of a they add 9 to a.a, of b 25 to b.b.
     model = Two()
@@ -76,7 +76,7 @@ def test_what_goes_against_another_task_is_taken_out():
     assert (a @ given) >= 0 and (b @ given) >= 0  # neither task is harmed
 
 
-def test_tasks_that_agree_are_left_alone():
+def test_agreeing_tasks_are_not_projected():
     model = Two()
     found = apart(model, project=True)
     found.add(model.tasks([1.0, 0.0], [1.0, 1.0]))

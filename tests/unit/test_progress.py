@@ -48,7 +48,7 @@ def test_few_lines_and_a_last_one(lines, clock):
     assert lines()[-1].endswith("8/s, in 0:00:12")
 
 
-def test_what_was_done_before_does_not_raise_the_rate(lines, clock):
+def test_units_of_earlier_runs_do_not_raise_the_rate(lines, clock):
     run = progress.Progress("pictures", 4000, done=1000)
     clock[0] += 5
     run.advance(5)

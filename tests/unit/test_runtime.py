@@ -83,7 +83,7 @@ def test_auto_takes_a_gpu_if_there_is_one(monkeypatch, there, chosen):
     assert runtime.prepare(settings(device="cpu")).type == "cpu"
 
 
-def test_numpy_knows_the_instructions_that_it_is_to_leave_out():
+def test_numpy_knows_the_disabled_instruction_sets():
     """It passes over a name that it does not know, and AVX-512 would stay on."""
     assert set(runtime.PORTABLE["NPY_DISABLE_CPU_FEATURES"].split()) <= set(__cpu_dispatch__)
 

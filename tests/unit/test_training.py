@@ -167,7 +167,7 @@ def run_script(shop, tmp_path, script, **budget):
     return model, fit(model, shop.sequences, chosen, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run")
 
 
-def test_training_ends_where_it_is_told_to_and_goes_on_where_it_is_not(shop, tmp_path):
+def test_stop_ends_training_and_a_later_call_resumes(shop, tmp_path):
     asked = []
 
     def stop(curve):
@@ -265,7 +265,7 @@ def test_training_that_diverges_fails_loudly(train):
         train(budget=replace(BUDGET, learning_rate=1e30))
 
 
-def test_what_was_learned_before_the_failure_is_kept(train, monkeypatch, tmp_path):
+def test_the_checkpoint_before_a_failure_is_kept(train, monkeypatch, tmp_path):
     original, calls = SASRec.loss, []
 
     def loss(self, items, targets, criterion):
@@ -291,7 +291,7 @@ def test_users_too_short_to_learn_from_are_named(make_sequences, tmp_path):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(train, monkeypatch, epoch, loss):
+def test_training_interrupted_after_an_epoch_ends_with_the_same_bits(train, monkeypatch, epoch, loss):
     budget = replace(BUDGET, loss=loss)
     whole = train("whole", budget)
 
@@ -309,7 +309,7 @@ def test_interrupted_after_any_epoch_it_ends_with_the_same_bits(train, monkeypat
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("step", range(0, 16, 3))
-def test_interrupted_at_any_step_it_ends_with_the_same_bits(train, step, loss):
+def test_training_interrupted_at_a_step_ends_with_the_same_bits(train, step, loss):
     budget = replace(BUDGET, loss=loss)
     whole, steps = train("whole", budget), []
 
@@ -341,7 +341,7 @@ def test_without_the_state_of_its_draws_another_run_would_follow(train, tmp_path
     assert not same_bits(train("other", budget), whole)
 
 
-def test_interrupted_again_and_again_it_ends_with_the_same_bits(train, monkeypatch):
+def test_training_interrupted_repeatedly_ends_with_the_same_bits(train, monkeypatch):
     def stop(line):
         raise Interrupted
 
@@ -354,7 +354,7 @@ def test_interrupted_again_and_again_it_ends_with_the_same_bits(train, monkeypat
     assert same_bits(train("parts"), whole)
 
 
-def test_interrupted_while_the_checkpoint_is_written_the_one_before_counts(train, monkeypatch):
+def test_an_interrupted_checkpoint_leaves_the_one_before(train, monkeypatch):
     whole, save, calls = train("whole"), torch.save, []
 
     def half(state, path):
@@ -475,7 +475,7 @@ def test_one_task_has_nothing_to_agree_with(train):
     assert same_bits(plain, watched)
 
 
-def test_without_order_what_comes_next_on_the_circle_is_not_learned(train, shop):
+def test_the_circle_is_not_learned_from_shuffled_histories(train, shop):
     budget = replace(BUDGET, epochs=15, patience=15)
     ordered, shuffled = train("a", budget), train("b", budget, sequences=shop.sequences.shuffled("valid", 0))
     best = [max(row["valid_ndcg_10"] for row in curve) for _, curve in (ordered, shuffled)]

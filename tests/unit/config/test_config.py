@@ -327,7 +327,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("old, new, named", WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_refused_in_one_line_that_names_it(read, old, new, named):
+def test_a_wrong_file_is_refused_with_one_line_naming_the_key(read, old, new, named):
     with pytest.raises(ConfigError) as refusal:
         read(old, new)
     message = str(refusal.value)
@@ -340,7 +340,7 @@ def test_a_missing_file_is_named(tmp_path):
         config.load(tmp_path / "params.yaml")
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_bytes_other_than_text_are_refused(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"seeds: \xff\xfe\xfa")
     with pytest.raises(ConfigError, match="is no YAML"):
         config.load(tmp_path / "params.yaml")
@@ -358,7 +358,7 @@ def test_a_whole_number_may_stand_for_a_real_one(read):
     assert read("clip_norm: 5.0", "clip_norm: 5").training.clip_norm == 5
 
 
-def test_dates_lists_and_nulls_arrive_as_what_they_are(read):
+def test_dates_lists_and_nulls_keep_their_types(read):
     blind = read().datasets["blind"]
     assert (blind.split.valid, blind.split.test) == (date(2020, 1, 1), date(2020, 2, 1))
     assert blind.image is None
@@ -377,7 +377,7 @@ def test_without_features_a_model_has_no_modality(read):
     assert (found.data, found.model.modalities) == (config.DataControls(features="none"), ())
 
 
-def test_a_data_set_of_ids_alone_is_not_held_to_groups_that_it_does_not_run():
+def test_a_data_set_of_ids_alone_ignores_checks_of_groups_it_does_not_run():
     found = config.load(ROOT / "params.yaml")
     ids = dataclasses.replace(found.datasets["demo"], image=None, text=None, category=False, groups=("main",))
     found = dataclasses.replace(found, datasets=found.datasets | {"ids": ids})
@@ -385,7 +385,7 @@ def test_a_data_set_of_ids_alone_is_not_held_to_groups_that_it_does_not_run():
 
 
 @pytest.mark.parametrize("features", ["none", "permuted", "random"])
-def test_a_control_of_features_that_no_model_sees_is_refused(read, features):
+def test_a_feature_control_on_a_model_without_features_is_refused(read, features):
     with pytest.raises(ConfigError, match="main.sasrec.data.features: the model sees no feature of shop; say own"):
         read("sasrec: {model: sasrec}", f"sasrec: {{model: sasrec, data: {{features: {features}}}}}")
 
@@ -395,7 +395,7 @@ def test_settings_cannot_be_changed_after_reading(read):
         read().training.epochs = 3
 
 
-def test_an_experiment_overrides_the_data_set_which_overrides_the_defaults(read):
+def test_experiment_wins_over_data_set_and_data_set_over_defaults(read):
     settings = read()
 
     def width_and_epochs(dataset, group):
@@ -408,21 +408,21 @@ def test_an_experiment_overrides_the_data_set_which_overrides_the_defaults(read)
     assert width_and_epochs("blind", "narrow") == (4, 3)
 
 
-def test_what_is_not_overridden_keeps_its_default(read):
+def test_a_setting_without_override_keeps_its_default(read):
     narrow = read().resolve("blind", "narrow")[0]
     assert (narrow.group, narrow.name) == ("narrow", "sasrec")
     assert narrow.model == config.SASRec(dim=4, layers=1, heads=2, dropout=0.5, positions_from="oldest")
     assert narrow.training == dataclasses.replace(read().training, epochs=3)
 
 
-def test_overrides_of_one_model_leave_the_others_alone(read):
+def test_overrides_of_one_model_do_not_change_other_models(read):
     assert next(e for e in read().resolve("blind", "main") if e.name == "maf").model.dim == 8
 
 
 CHOSEN = "experiments: {sasrec: {options: {dim: 2}, training: {epochs: 5}}, maf: {options: {score_fusion: gate}}}"
 
 
-def test_what_a_data_set_says_of_an_experiment_overrides_all_else(read):
+def test_settings_of_an_experiment_on_a_data_set_win_over_all_others(read):
     deeper = "groups: [main, deep]\n    experiments: {sasrec_deep: {options: {layers: 3}}}"
     [chosen] = read("{epochs: 7}", "{epochs: 7}\n    " + deeper).resolve("blind", "deep")
     assert (chosen.model.layers, chosen.model.dim) == (3, 16)  # not the 2 of the experiment
@@ -437,7 +437,7 @@ def test_what_a_data_set_says_of_an_experiment_overrides_all_else(read):
     assert settings.resolve("shop", "main") == read().resolve("shop", "main")
 
 
-def test_what_a_data_set_says_of_an_experiment_can_be_left_out(read):
+def test_tuned_settings_of_a_data_set_can_be_left_out(read):
     settings = read("{epochs: 7}", "{epochs: 7}\n    " + CHOSEN)
     assert settings.resolve("blind", "main", tuned=False) == read().resolve("blind", "main")
 
@@ -462,7 +462,7 @@ def variants(tmp_path):
     return variants
 
 
-def test_a_variant_differs_from_a_tuned_control_in_what_it_says_alone(variants):
+def test_a_variant_differs_from_its_tuned_control_in_its_own_settings_alone(variants):
     settings, found = variants("{maf: {options: {score_fusion: concat, layers: 3}, training: {epochs: 5}}}")
     tuned = next(e for e in settings.resolve("blind", "main") if e.name == "maf")
     assert (tuned.model.layers, tuned.model.score_fusion, tuned.training.epochs) == (3, "concat", 5)
@@ -471,12 +471,12 @@ def test_a_variant_differs_from_a_tuned_control_in_what_it_says_alone(variants):
     assert (found["unlike"].model.layers, found["unlike"].training.epochs) == (1, 7)  # its control is another model
 
 
-def test_what_a_data_set_says_of_a_variant_wins_over_its_control(variants):
+def test_tuned_settings_of_a_variant_win_over_its_control(variants):
     _, found = variants("{maf: {options: {layers: 3, dropout: 0.2}}, gated: {options: {dropout: 0.1}}}")
     assert (found["gated"].model.layers, found["gated"].model.dropout) == (3, 0.1)
 
 
-def test_a_variant_of_a_variant_starts_from_that_and_takes_over_its_data_controls(variants):
+def test_a_variant_of_a_variant_inherits_settings_and_data_controls(variants):
     chain = """  variant:
     first: {model: maf, control: maf, options: {layers: 2}, training: {epochs: 3}, data: {histories: shuffled}}
     second: {model: maf, control: first, options: {heads: 1}}
@@ -488,7 +488,7 @@ def test_a_variant_of_a_variant_starts_from_that_and_takes_over_its_data_control
     assert (second.data.histories, other.data.histories, other.training.epochs) == ("shuffled", "ordered", 7)
 
 
-def test_variants_that_start_from_each_other_are_refused(variants):
+def test_a_circle_of_controls_is_refused(variants):
     circle = """  variant:
     one: {model: maf, control: other, options: {layers: 2}}
     other: {model: maf, control: one, options: {layers: 3}}
@@ -497,7 +497,7 @@ def test_variants_that_start_from_each_other_are_refused(variants):
         variants("{}", circle)
 
 
-def test_experiments_that_need_a_modality_are_left_out_without_it(variants):
+def test_experiments_are_skipped_if_the_data_set_lacks_a_needed_modality(variants):
     settings, found = variants("{}")
     assert list(found) == ["gated", "unlike"]
     assert [e.name for e in settings.resolve("shop", "variant")] == ["gated", "unlike", "blind_too"]
@@ -530,19 +530,19 @@ def test_controls_of_a_data_set_are_those_of_its_groups(variants):
 
 
 @pytest.mark.parametrize("control", ["gated", "nothing", "sasrec_deep", "popularit"])
-def test_a_control_that_is_no_other_experiment_at_hand_is_refused(variants, control):
+def test_an_unknown_control_is_refused(variants, control):
     with pytest.raises(ConfigError, match=f"experiments.variant.gated.control: '{control}' is no other experiment"):
         variants("{}", VARIANTS.replace("control: maf", f"control: {control}", 1))
 
 
-def test_an_experiment_that_is_one_of_main_under_another_name_is_refused(variants):
+def test_an_experiment_equal_to_one_of_main_is_refused(variants):
     with pytest.raises(
         ConfigError, match="experiments.variant.gated is the same as maf of main: say what differs under"
     ):
         variants("{}", VARIANTS.replace("{score_fusion: gate}", "{}", 1))
 
 
-def test_groups_that_a_data_set_does_not_use_may_share_names_with_its_own(read):
+def test_unused_groups_may_share_names_with_used_ones(read):
     assert read("{epochs: 7}", "{epochs: 7}\n    groups: [main, deep]").datasets["blind"].groups == ("main", "deep")
     assert read().datasets["shop"].groups == ("main",)  # and `narrow` has a sasrec too
 
@@ -553,7 +553,7 @@ def test_seeds_of_a_data_set_win_over_those_of_all(read):
     assert settings.seeds_of("shop") == settings.seeds == (0, 1)
 
 
-def test_the_instruction_set_of_a_data_set_wins_over_that_of_all(read):
+def test_the_instruction_set_of_a_data_set_wins_over_the_shared_one(read):
     settings = read("{epochs: 7}", "{epochs: 7}\n    instruction_set: native")
     assert settings.runtime_of("blind") == dataclasses.replace(settings.runtime, instruction_set="native")
     assert settings.runtime_of("shop") == settings.runtime
@@ -564,7 +564,7 @@ def test_an_experiment_knows_its_data_set(read):
     assert {e.dataset for e in read().resolve("blind", "main")} == {"blind"}
 
 
-def test_what_is_published_of_a_data_set_is_read(read):
+def test_published_sizes_of_a_data_set_are_read(read):
     settings = read("{epochs: 7}", "{epochs: 7}\n    expected: {users: 3, items: 2, interactions: 9}")
     assert settings.datasets["blind"].expected == config.Statistics(users=3, items=2, interactions=9)
     assert settings.datasets["shop"].expected is None
@@ -583,7 +583,7 @@ def test_sources_with_addresses_are_fetched_and_all_others_placed():
 # --- models ------------------------------------------------------------------------------------------------------
 
 
-def test_every_model_that_can_be_named_is_a_model_that_can_be_resolved():
+def test_every_named_model_resolves():
     assert set(get_args(config.Model)) == set(config.MODELS.values())
     assert len(set(config.MODELS.values())) == len(config.MODELS)
     assert set(config.UNTRAINED) < set(config.MODELS.values())
@@ -594,25 +594,25 @@ def models_with(setting):
 
 
 @pytest.mark.parametrize("name", models_with("modalities"))
-def test_a_modality_twice_is_refused_of_every_model_that_has_them(read, name):
+def test_a_repeated_modality_is_refused_for_every_multimodal_model(read, name):
     with pytest.raises(ConfigError, match=r"experiments.main.maf.options.modalities: it holds one twice$"):
         read("{model: maf}", f"{{model: {name}, options: {{modalities: [text, category, text]}}}}")
 
 
 @pytest.mark.parametrize("name", models_with("modalities"))
-def test_a_modality_that_the_data_set_lacks_is_switched_off_in_every_model_that_has_them(read, name):
+def test_missing_modalities_are_switched_off_in_every_multimodal_model(read, name):
     settings = read("{model: maf}", f"{{model: {name}, options: {{modalities: [category, image, text]}}}}")
     for dataset, expected in (("shop", ("category", "image", "text")), ("blind", ("category", "text"))):
         assert settings.resolve(dataset, "main")[2].model.modalities == expected
 
 
 @pytest.mark.parametrize("name", models_with("heads"))
-def test_heads_divide_the_width_of_every_model_that_has_them(read, name):
+def test_heads_must_divide_the_width_of_every_attention_model(read, name):
     with pytest.raises(ConfigError, match="options: heads must divide dim: 8 is no multiple of 3"):
         read("{model: maf}", f"{{model: {name}, options: {{heads: 3}}}}")
 
 
-def test_modalities_that_the_data_set_lacks_are_switched_off(read):
+def test_missing_modalities_of_a_data_set_are_switched_off(read):
     def modalities(dataset):
         return next(e for e in read().resolve(dataset, "main") if e.name == "maf").model.modalities
 
@@ -620,12 +620,12 @@ def test_modalities_that_the_data_set_lacks_are_switched_off(read):
     assert modalities("blind") == ("text", "category")
 
 
-def test_an_unknown_modality_is_not_mistaken_for_one_that_the_data_set_lacks(read):
+def test_an_unknown_modality_is_refused_instead_of_switched_off(read):
     with pytest.raises(ConfigError, match="modalities.0"):
         read("{model: maf}", "{model: maf, options: {modalities: [imgae]}}")
 
 
-def test_an_override_that_fits_one_data_set_only_is_refused_with_its_name(read):
+def test_an_override_wrong_on_one_data_set_is_refused_with_its_name(read):
     # heads 4 divides the default width 8 and the override 16, not 6.
     with pytest.raises(ConfigError, match="datasets.blind, experiments.narrow.sasrec.options: heads must divide dim"):
         read("{sasrec: {dim: 16}}\n    training: {epochs: 7}", "{sasrec: {heads: 8}}")
@@ -706,7 +706,7 @@ def test_outside_of_a_project_the_message_says_so(tmp_path, monkeypatch):
         Paths.find()
 
 
-def test_what_is_computed_may_lie_elsewhere(project, tmp_path, monkeypatch):
+def test_MMREC_WORK_moves_computed_files(project, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     monkeypatch.setenv("MMREC_WORK", "/elsewhere")
     paths = Paths.find()

@@ -72,7 +72,7 @@ def test_the_order_of_appending_leaves_no_trace(file, results, tmp_path):
         assert other.read_bytes() == file.read_bytes()
 
 
-def test_a_run_that_is_there_stays_as_it_is(file, results):
+def test_an_archived_run_is_not_rewritten(file, results):
     result = results["sasrec", 0]
     archive.append(file, [result])
     before = file.stat()
@@ -117,7 +117,7 @@ def test_ranks_of_a_large_catalogue_take_few_bytes_and_come_back(file, results):
 
 
 @pytest.mark.parametrize("after_the_write", [False, True])
-def test_interrupted_at_the_write_it_holds_what_it_held_or_the_new_run_too(file, results, interrupt, after_the_write):
+def test_an_interrupted_append_leaves_the_old_or_the_new_file(file, results, interrupt, after_the_write):
     archive.append(file, [results["sasrec", 0]])
     with pytest.raises(interrupt.exception):
         interrupt(archive, 0, after_the_write)
@@ -295,7 +295,7 @@ def test_a_group_is_gathered_from_the_archive_alone(archived, filled, trained, m
     assert not trained and not filled.runs.exists()
 
 
-def test_what_the_archive_lacks_is_trained_and_put_there(archived, filled, trained, choose):
+def test_runs_missing_in_the_archive_are_trained_and_appended(archived, filled, trained, choose):
     before = archive.records(filled.archive("shop"))
     whole = archive.load(filled.archive("shop"), [archive.archive_name(record["key"]) for record in before.values()])
     filled.archive("shop").unlink()

@@ -8,7 +8,7 @@ from mmrec import config, losses
 from mmrec.experiments import build, run
 
 
-def test_every_model_that_can_be_named_can_be_built():
+def test_every_named_model_can_be_built():
     assert set(build.MODELS) == set(config.MODELS.values())
     assert len(set(build.MODELS.values())) == len(build.MODELS)
 
@@ -29,7 +29,7 @@ def test_every_model_is_built_from_its_settings_and_scores(shop, choose, name, k
 
 
 @pytest.mark.parametrize("kind", config.MODELS.values(), ids=config.MODELS.keys())
-def test_a_model_asks_for_its_settings_and_of_the_data_for_what_there_is(kind):
+def test_constructors_ask_for_settings_and_known_parts_of_the_data(kind):
     asked = set(inspect.signature(build.MODELS[kind]).parameters)
     assert asked <= {"settings", "n_items", "max_length", "features", "sequences"}
     assert ("settings" in asked) is bool(fields(kind))

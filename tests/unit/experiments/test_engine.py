@@ -25,7 +25,7 @@ def test_tasks_are_worked_on_in_order_and_answered_in_order(settings):
     assert engine.run_parallel(work, [], settings.runtime, CPU) == []
 
 
-def test_data_that_changed_since_is_read_anew(settings, paths, make_features, one_by_one):
+def test_changed_data_are_read_again(settings, paths, make_features, one_by_one):
     folder = paths.processed("shop")
 
     def digest(_):

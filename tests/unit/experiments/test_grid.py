@@ -58,9 +58,7 @@ def test_a_finished_group_starts_no_process(gathered, settings, paths, no_proces
     assert {path: path.read_bytes() for path in gathered.rglob("*") if path.is_file()} == before
 
 
-def test_a_group_of_which_one_run_is_missing_is_completed_without_another_process(
-    gathered, settings, paths, no_process, choose
-):
+def test_one_missing_run_of_a_group_starts_no_process(gathered, settings, paths, no_process, choose):
     before = (gathered / "ranks.parquet").read_bytes()
     data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     key = run.run_key(choose("sasrec"), 1, data, settings)
@@ -91,7 +89,7 @@ def test_runs_side_by_side_on_a_gpu_give_the_bits_of_one_after_the_other(setting
     assert found[0] == found[1]
 
 
-def test_progress_counts_what_is_missing(gathered, settings, paths, choose, monkeypatch):
+def test_progress_counts_missing_runs(gathered, settings, paths, choose, monkeypatch):
     lines = []
     monkeypatch.setattr(run, "report", lines.append)
     data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
@@ -111,7 +109,7 @@ def test_a_group_runs_with_the_seeds_of_the_data_set(settings, paths, one_by_one
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not set as in the pipeline")
-def test_side_by_side_a_group_comes_out_as_one_by_one(write_shop, gathered, shop, settings, tmp_path, monkeypatch):
+def test_parallel_and_sequential_runs_of_a_group_are_equal(write_shop, gathered, shop, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "workers", lambda *_: 2)
     for name, value in runtime.environment(settings.runtime).items():
         monkeypatch.setenv(name, value)
@@ -147,7 +145,7 @@ def test_several_groups_share_their_processes_and_are_gathered_apart(settings, p
         assert ranks["experiment"].unique().tolist() == names and ranks["seed"].unique().tolist() == [0, 1]
 
 
-def test_missing_weights_are_trained_in_one_go_with_a_word_on_it(gathered, settings, paths, choose, monkeypatch):
+def test_missing_weights_are_trained_together_and_reported(gathered, settings, paths, choose, monkeypatch):
     data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     folder = store.run_folder(run.run_key(choose("sasrec"), 1, data, settings), paths.runs)
     before = load_file(folder / "model.safetensors")

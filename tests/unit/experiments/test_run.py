@@ -97,7 +97,7 @@ def test_the_instruction_set_of_the_data_set_is_in_the_key(key_of, settings):
     assert key_of(within=within(instruction_set="native")) == key_of()  # as that of all is
 
 
-def test_of_the_protocol_only_what_a_model_sees_is_in_the_key(key_of, settings):
+def test_only_the_input_length_of_the_protocol_is_in_the_key(key_of, settings):
     def within(**changes):
         return replace(settings, protocol=replace(settings.protocol, **changes))
 
@@ -107,7 +107,7 @@ def test_of_the_protocol_only_what_a_model_sees_is_in_the_key(key_of, settings):
         assert key_of(name, within=within(ks=(1, 5), negatives=7, negatives_seed=3)) == key_of(name)
 
 
-def test_the_data_that_a_model_uses_is_in_the_key_and_no_other(key_of, shop):
+def test_only_data_of_modalities_that_a_model_uses_are_in_the_key(key_of, shop):
     def changed(name):
         return replace(shop, digests=shop.digests | {name: "other"})
 
@@ -129,7 +129,7 @@ def test_names_are_not_in_the_key(key_of, choose):
 
 
 @pytest.mark.parametrize("name", [NAMES[kind] for kind in config.UNTRAINED])
-def test_what_is_not_trained_does_not_depend_on_training(key_of, choose, name):
+def test_keys_of_untrained_models_hold_no_training(key_of, choose, name):
     budget = choose(name, "every").training
     assert key_of(name, training=replace(budget, epochs=99)) == key_of(name)
 
@@ -167,7 +167,7 @@ def runs_of(settings, shop):
     }
 
 
-def test_one_changed_loss_weight_trains_anew_only_the_runs_that_use_it(replication, shop):
+def test_a_changed_loss_weight_changes_only_runs_with_that_weight(replication, shop):
     before = runs_of(replication, shop)
     loss = replication.experiments["loss"]
     swept = loss | {"image_weight_1": replace(loss["image_weight_1"], options={"image_weight": 1.5})}
@@ -175,7 +175,7 @@ def test_one_changed_loss_weight_trains_anew_only_the_runs_that_use_it(replicati
     assert {run for run in before if before[run] != after[run]} == {("image_weight_1", seed) for seed in range(5)}
 
 
-def test_a_changed_default_weight_trains_anew_what_has_that_loss(replication, shop):
+def test_a_changed_default_weight_changes_runs_with_that_loss(replication, shop):
     before = runs_of(replication, shop)
     models = replication.models | {"maf": replication.models["maf"] | {"image_weight": 0.4}}
     after = runs_of(replace(replication, models=models), shop)
@@ -220,7 +220,7 @@ def test_a_run_leaves_curve_weights_ranks_and_circumstances(shop, settings, choo
     assert pd.read_csv(folder / "curve.csv")["epoch"].tolist() == [1, 2]
 
 
-def test_what_was_run_is_not_run_again(shop, settings, choose, made, monkeypatch):
+def test_a_finished_run_is_not_repeated(shop, settings, choose, made, monkeypatch):
     folder = made("sasrec")
     before = files_of(folder)
     monkeypatch.setattr(training, "fit", None)
@@ -275,7 +275,7 @@ def test_the_same_run_is_never_worked_on_twice_at_once(shop, settings, choose, t
 
 @pytest.mark.parametrize("after_the_write", [False, True])
 @pytest.mark.parametrize("number", range(4))
-def test_interrupted_at_any_write_after_training_it_goes_on_without_training(
+def test_a_run_interrupted_at_a_write_after_training_resumes_without_training(
     shop, settings, choose, made, interrupt, tmp_path, monkeypatch, number, after_the_write
 ):
     whole = made("sasrec")
@@ -291,7 +291,7 @@ def test_interrupted_at_any_write_after_training_it_goes_on_without_training(
     assert (parts / "run.json").exists()
 
 
-def test_histories_are_shuffled_where_it_is_asked_too(shop, settings, choose, tmp_path, monkeypatch):
+def test_histories_are_shuffled_in_evaluation_too(shop, settings, choose, tmp_path, monkeypatch):
     experiment = choose("sasrec")
     experiment = replace(experiment, data=config.DataControls(histories="shuffled"))
     asked, evaluate, fit = {}, run.evaluation.evaluate, training.fit
@@ -354,7 +354,7 @@ def wait_for(condition, seconds=60):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_started_again_it_ends_with_the_same_bits(shop_params, write_shop, tmp_path):
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(shop_params, write_shop, tmp_path):
     text = shop_params.read_text().replace("epochs: 2\n  patience: 2", f"epochs: {EPOCHS}\n  patience: {EPOCHS}")
     assert text != shop_params.read_text()
     (tmp_path / "params.yaml").write_text(text)

@@ -36,7 +36,7 @@ def suggested(experiment, space, **fixed):
 # --- the search --------------------------------------------------------------------------------------------------
 
 
-def test_every_neural_experiment_gets_as_many_trials_and_the_first_is_as_it_stands(paths, small):
+def test_every_neural_experiment_gets_equal_trials_and_trial_0_is_unchanged(paths, small):
     trials = tuning.tune(paths, small, "shop", CPU)
     assert trials.groupby("experiment").size().to_dict() == {"sasrec": 4, "maf": 4}
     assert list(trials.columns[:5]) == tuning.COLUMNS
@@ -159,7 +159,7 @@ def test_trials_that_lag_behind_are_stopped(paths, settings):
     assert (tuning.best(trials)["state"] == "complete").all()
 
 
-def test_what_is_slow_gets_more_epochs_and_not_more_trials(paths, settings):
+def test_slow_learners_get_more_epochs_and_equal_trials(paths, settings):
     slower = replace(settings.tuning, slow={"maf": {"epochs": 4, "patience": 4}})
     trials = tuning.tune(paths, replace(settings, tuning=slower), "shop", CPU)
     epochs = trials[trials["trial"] == 0].set_index("experiment")["epochs"]
@@ -167,7 +167,7 @@ def test_what_is_slow_gets_more_epochs_and_not_more_trials(paths, settings):
     assert trials.groupby("experiment").size().nunique() == 1
 
 
-def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkeypatch):
+def test_a_trial_keeps_training_settings_of_its_experiment(paths, settings, monkeypatch):
     given = {}
 
     def fit(model, sequences, training, **named):
@@ -183,7 +183,7 @@ def test_a_trial_keeps_what_an_experiment_says_of_itself(paths, settings, monkey
     assert (given["maf"].loss, given["maf"].epochs) == ("sampled_softmax", 9)
 
 
-def test_a_trial_is_shown_the_categories_that_the_experiment_is(paths, small, monkeypatch):
+def test_a_trial_applies_data_controls_of_its_experiment(paths, small, monkeypatch):
     main = small.experiments["main"]
     rarest = main | {"maf": replace(main["maf"], data={"categories": "rarest"})}
     as_usual, most = run.build, []
@@ -225,7 +225,7 @@ def test_novas_fusion_is_searched_under_the_name_of_the_space(settings):
     assert tuning.changed(nova, suggested(nova, settings.tuning.space, **VALUES)).model.fusion == "sum"
 
 
-def test_what_a_model_does_not_have_is_not_searched(choose, settings):
+def test_settings_that_a_model_lacks_are_not_searched(choose, settings):
     space = settings.tuning.space
     assert set(suggested(choose("sasrec"), space, **VALUES)) == {"learning_rate", "dropout", "dim", "layers"}
 
@@ -242,7 +242,7 @@ def test_the_best_trial_of_each_experiment_is_chosen():
 # --- finalists -----------------------------------------------------------------------------------------------------
 
 
-def test_finalists_are_what_stands_and_the_best_other_trial_each_trained_as_a_final_run(paths, small):
+def test_finalists_are_trial_0_and_the_best_other_trial_trained_like_final_runs(paths, small):
     trials = tuning.tune(paths, small, "shop", CPU)
     finalists = tuning.finalists(paths, small, "shop", CPU, trials)
     assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf", "maf"]
@@ -285,7 +285,7 @@ def test_positions_from_the_latest_reach_params_yaml_where_they_win(paths, shop_
 
 
 @pytest.mark.parametrize("names", [(), ("nova",)])  # which this data set does not run
-def test_both_ends_are_asked_of_what_is_there(paths, small, names):
+def test_both_ends_skip_experiments_that_the_data_set_does_not_run(paths, small, names):
     settings = replace(small, tuning=replace(small.tuning, both_ends=names))
     finalists = tuning.finalists(paths, settings, "shop", CPU, tuning.tune(paths, settings, "shop", CPU))
     assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf"]
@@ -303,7 +303,7 @@ def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatc
 # --- what params.yaml is told ------------------------------------------------------------------------------------
 
 
-def test_what_is_printed_for_params_yaml_gives_the_chosen_experiments(paths, shop_params, tmp_path):
+def test_text_for_params_yaml_resolves_to_the_chosen_experiments(paths, shop_params, tmp_path):
     """With Caser, which has no layers: its blanks must not make the others' whole numbers real ones."""
     text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
     (tmp_path / "params.yaml").write_text(text)
