@@ -25,7 +25,17 @@ def rows_at_once(table: Tensor) -> int:
     return max(1, CHUNK_BYTES[table.device.type] // (len(table) * table.element_size()))
 
 
-class _SoftmaxCrossEntropy(torch.autograd.Function):
+class _MeanLoss(torch.autograd.Function):
+    """The forward pass saves the gradients of its first inputs, (N, ..) first, summed over the N positions."""
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grad / len(ctx.saved_tensors[0])
+        gradients = [saved * scale for saved in ctx.saved_tensors]
+        return *gradients, *[None] * (len(ctx.needs_input_grad) - len(gradients))
+
+
+class _SoftmaxCrossEntropy(_MeanLoss):
     """The chunked softmax keeps one chunk of logits and computes loss and gradients with three products a chunk.
 
     All logits for the backward pass would be N x V numbers (6 GB for a batch of Amazon Sports); recomputing them would
@@ -50,12 +60,6 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(grad_hidden, grad_table)
         return total / len(hidden)
 
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden, grad_table = ctx.saved_tensors
-        scale = grad / len(grad_hidden)
-        return grad_hidden * scale, grad_table * scale, None
-
 
 def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue, averaged over positions. Memory does not grow with N x V.
@@ -66,8 +70,8 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     return _SoftmaxCrossEntropy.apply(hidden, table, targets)
 
 
-class _SampledCrossEntropy(torch.autograd.Function):
-    """Cross-entropy over the target and the drawn items; the forward pass computes the gradients, too."""
+class _SampledCrossEntropy(_MeanLoss):
+    """Cross-entropy over the target and the drawn items."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, own: Tensor, rows: Tensor, shift: Tensor, left_out: Tensor) -> Tensor:
@@ -78,12 +82,6 @@ class _SampledCrossEntropy(torch.autograd.Function):
         whole = mass.sum(1) + mass_own
         ctx.save_for_backward(mass @ rows / whole[:, None], mass_own / whole - 1, mass.T @ (hidden / whole[:, None]))
         return (whole.log() + top - own).mean()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        grad_hidden, grad_own, grad_rows = ctx.saved_tensors
-        scale = grad / len(grad_hidden)
-        return grad_hidden * scale, grad_own * scale, grad_rows * scale, None, None
 
 
 class SampledSoftmax:

@@ -59,7 +59,6 @@ class Config:
                 raise ValueError(f"tuning.{key}: no experiment {min(unknown)!r}; one of {everything}")
         for name, dataset in self.datasets.items():
             self._check_settings(name, dataset)
-            self._check_encoders(name, dataset)
             self._check_groups(name, dataset)
             for group in self.experiments:
                 self.resolve(name, group)
@@ -74,8 +73,6 @@ class Config:
         where = f"datasets.{name}.models"
         for model, changes in dataset.models.items():
             validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")
-
-    def _check_encoders(self, name: str, dataset: Dataset) -> None:
         for modality, allowed in (("image", IMAGE_ENCODERS), ("text", TEXT_ENCODERS)):
             fitting = [key for key, encoder in self.encoders.items() if isinstance(encoder, allowed)]
             if (chosen := getattr(dataset, modality)) not in (None, *fitting):
@@ -91,25 +88,18 @@ class Config:
             if again := set(names) & set(self.experiments[group]):
                 raise ValueError(f"datasets.{name}.groups: {sorted(again)} would be in two of them")
             names += self.experiments[group]
-            self._check_experiments(name, group)
         if unknown := set(dataset.experiments) - set(names):
             raise ValueError(f"datasets.{name}.experiments: no experiment {sorted(unknown)}; one of {names}")
-
-    def _check_experiments(self, dataset: str, group: str) -> None:
-        """Every control exists, and no experiment is one of main under another name."""
-        main, own = self.resolve(dataset, "main"), self.resolve(dataset, group)
-        there = [experiment.name for experiment in main + own]
-        for experiment in own:
-            where = f"with datasets.{dataset}, experiments.{group}.{experiment.name}"
-            if experiment.control is not None and experiment.control not in set(there) - {experiment.name}:
-                wrong = f"{experiment.control!r} is no other experiment of group main or {group}"
-                raise ConfigError(f"{where}.control: {wrong}; one of {there}")
-            same = [one.name for one in main if one.determines == experiment.determines]
-            if same and group != "main":
-                raise ConfigError(
-                    f"{where} is the same as {same[0]} of main: "
-                    f"say what differs under datasets.{dataset}.experiments, or leave group {group} out"
-                )
+        experiments, main = self.resolve(name), self.resolve(name, "main")
+        for one in experiments:
+            where = f"with datasets.{name}, experiments.{one.group}.{one.name}"
+            others = [e.name for e in experiments if e.group in ("main", one.group) and e.name != one.name]
+            if one.control not in (None, *others):
+                wrong = f"{one.control!r} is no other experiment of group main or {one.group}"
+                raise ConfigError(f"{where}.control: {wrong}; one of {others}")
+            if one.group != "main" and (same := [e.name for e in main if e.determines == one.determines]):
+                mend = f"say what differs under datasets.{name}.experiments, or leave group {one.group} out"
+                raise ConfigError(f"{where} is the same as {same[0]} of main: {mend}")
 
     def resolve(self, dataset: str, *groups: str, tuned: bool = True) -> list[Experiment]:
         """The experiments of `groups` whose needs the data set meets, see `layers`.

@@ -18,6 +18,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     about, tuning = settings.datasets[dataset], asdict(settings.tuning)
     raw = {key: asdict(about)[key] for key in ("source", "title", "user_core", "item_core", "split", "expected")}
     encoders = {"image": about.image, "text": about.text}
+    negatives = [settings.protocol.negatives, settings.protocol.negatives_seed]
     both_ends = {"both_ends": tuning.pop("both_ends"), "space": tuning["space"]}  # of the finalists alone
     main, every = (_as_dicts(settings.resolve(dataset, *groups)) for groups in (["main"], []))
     probes = [experiment for experiment in every if experiment["group"] in ("main", TRAINING_PROBES)]
@@ -30,11 +31,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     runs = asked | {"archived": about.archived, "seeds": settings.seeds_of(dataset)}
     return {
         "fetch": {"source": raw["source"]},
-        "prepare": raw
-        | {
-            "modalities": about.modalities,
-            "negatives": [settings.protocol.negatives, settings.protocol.negatives_seed],
-        },
+        "prepare": raw | {"modalities": about.modalities, "negatives": negatives},
         "features": {
             "source": raw["source"],
             **{modality: asdict(settings.encoders[name]) if name else None for modality, name in encoders.items()},

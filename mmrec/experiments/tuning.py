@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mmrec import config, training
-from mmrec.config import Changes, Config, ConfigError, Experiment, Paths, Space
+from mmrec.config import Config, ConfigError, Experiment, Paths, Space
 from mmrec.experiments import engine, grid, inputs, run, store
 
 CHOICES = ("dim", "layers", "fusion")  # one of a list; all else is a range
@@ -68,7 +68,8 @@ def _search(paths: Paths, settings: Config, device: torch.device, experiment: Ex
     dataset, budget = experiment.dataset, settings.tuning
     data = engine.data_once(paths.processed(dataset), settings.datasets[dataset].modalities, device)
     # An experiment keeps its own training, such as its loss; the rest of a trial's budget is the same for all.
-    usual = replace(experiment.training, **budget.training | _entry(settings, experiment).training)
+    own = settings.experiments[experiment.group][experiment.name]
+    usual = replace(experiment.training, **budget.training | own.training)
     experiment = replace(experiment, training=replace(usual, **budget.slow.get(experiment.name, {})))
     warm_up = round(budget.warm_up * experiment.training.epochs / usual.epochs)  # longer trials are pruned later
     asked = {"trials": budget.trials, "space": asdict(budget.space), "warm_up": warm_up, "optuna": optuna.__version__}
@@ -231,17 +232,13 @@ def as_yaml(trials: pd.DataFrame, settings: Config, dataset: str) -> str:
         model, budget = before.model, before.training
         control = chosen.get(before.control)
         if control and type(control.model) is type(model):
-            own = _entry(settings, before)
+            own = settings.experiments[before.group][name]
             model = replace(control.model, **{key: getattr(model, key) for key in own.options})
             budget = replace(control.training, **{key: getattr(budget, key) for key in own.training})
         parts = {"options": _differing(model, after.model), "training": _differing(budget, after.training)}
         if said := ", ".join(f"{part}: {{{changes}}}" for part, changes in parts.items() if changes):
             lines.append(f"      {name}: {{{said}}}")
     return "\n".join(["    experiments:" if lines else "    experiments: {}", *lines])
-
-
-def _entry(settings: Config, experiment: Experiment) -> Changes:
-    return settings.experiments[experiment.group][experiment.name]
 
 
 def _of_trial(experiment: Experiment, row: dict[str, Any], space: Space) -> Experiment:
