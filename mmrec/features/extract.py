@@ -11,7 +11,7 @@ import io
 import json
 import os
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mmrec.config import Config, Modality
 from mmrec.features import FeatureError, image, text
-from mmrec.features.store import Features, by_item
+from mmrec.features.store import Features
 from mmrec.files import atomic, sha256
 from mmrec.progress import Progress
 
@@ -38,8 +38,6 @@ DECODERS = min(16, os.cpu_count() or 1)  # threads; PIL decodes without the inte
 
 # Faults of a picture's bytes; a shard stores positions in this list.
 REASONS = ("", "truncated", "not decodable", "too large")
-
-Misses = dict[str, list[int]]
 
 
 def build_features(
@@ -75,15 +73,14 @@ def build_features(
         if (name := getattr(spec, modality)) is not None:
             encoder = build(config.encoders[name], root, device)
             matrix, mask, misses = run(encoder, inputs, cache)
-            meta = _meta(encoder.identity, mask[1:], misses)
-            if (stored := config.encoders[name].stored) != "float32":
-                meta["stored"] = stored  # for `store.save`
-            features[modality] = Features(matrix, mask, meta)
+            stored = config.encoders[name].stored
+            meta = {"stored": stored} if stored != "float32" else {}  # for `store.save`
+            features[modality] = Features(matrix, mask, meta | _meta(encoder.identity, mask, misses))
     if spec.category:
-        rows, vocabulary = multi_hot(list(items["categories"]))
-        present = rows.any(1)
-        meta = _meta({"name": "multi_hot"}, present, {}) | {"vocabulary": vocabulary}
-        features["category"] = by_item(rows, present, meta)
+        matrix, vocabulary = multi_hot(items["categories"].tolist())
+        mask = matrix.any(1)
+        meta = _meta({"name": "multi_hot"}, mask, {})
+        features["category"] = Features(matrix, mask, meta | {"vocabulary": vocabulary})
     for modality, one in features.items():
         if not one.mask.any():
             off = "false" if modality == "category" else "null"
@@ -91,32 +88,31 @@ def build_features(
     return features
 
 
-def _meta(identity: dict[str, str], present: Tensor, misses: Misses) -> dict[str, Any]:
-    missed = {reason: len(rows) for reason, rows in misses.items()}
-    counts = {"items": len(present), "present": int(present.sum()), "misses": missed}
+def _meta(identity: dict[str, str], mask: Tensor, misses: dict[str, int]) -> dict[str, Any]:
+    counts = {"items": len(mask) - 1, "present": int(mask.sum()), "misses": misses}
     return {"encoder": identity, "counts": counts}
 
 
 def extract_images(
     encoder: image.ImageEncoder, paths: Sequence[Path | None], cache: Path
-) -> tuple[Tensor, Tensor, Misses]:
+) -> tuple[Tensor, Tensor, dict[str, int]]:
     """Encode pictures; each distinct file is decoded and encoded once.
 
     Returns:
         Matrix (n + 1, d) float32, where path i has row i + 1, with zeros in row 0 (padding) and where there is no
-        picture; the presence mask, (n + 1,) bool; and the rows of unusable pictures by reason. A path of None is absent
-        and has no reason.
+        picture; the presence mask, (n + 1,) bool; and the number of items with an unusable picture, by reason. A path
+        of None is absent without a reason.
     """
     rows: dict[str, list[int]] = {}
     source: dict[str, Path] = {}
-    lost = []
+    lost = 0
     for row, path in enumerate(paths, start=1):
         if path is None:
             continue
         try:
             unit = sha256(path)
         except OSError:
-            lost.append(row)
+            lost += 1
             continue
         rows.setdefault(unit, []).append(row)
         source[unit] = path
@@ -126,32 +122,32 @@ def extract_images(
             encoder, sorted(rows), lambda unit: decode(source[unit], encoder.prepare), torch.stack, cache, "images"
         )
         matrix, mask, misses = _join(shards, rows, len(paths), encoder.dim)
-    if lost:
-        misses["no such file"] = lost
-    return matrix, mask, misses
+    return matrix, mask, misses | ({"no such file": lost} if lost else {})
 
 
-def extract_texts(encoder: text.TextEncoder, texts: Sequence[str], cache: Path) -> tuple[Tensor, Tensor, Misses]:
-    """Encode texts, each distinct one once. An empty text is absent. Returns what `extract_images` does."""
+def extract_texts(
+    encoder: text.TextEncoder, texts: Sequence[str], cache: Path
+) -> tuple[Tensor, Tensor, dict[str, int]]:
+    """Encode texts, each distinct one once. Returns the same as `extract_images`; an empty text is absent."""
     rows: dict[str, list[int]] = {}
     for row, one in enumerate(texts, start=1):
         if one.strip():
             rows.setdefault(one, []).append(row)
-    units = sorted(rows, key=lambda one: (len(one), one))  # neighbours of equal length: little padding
+    units = sorted(rows, key=lambda one: (len(one), one))  # neighbours have equal lengths: little padding
     return _join(_encode(encoder, units, lambda unit: (unit, 0), list, cache, "texts"), rows, len(texts), encoder.dim)
 
 
 def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor | None, int]:
-    """A picture ready for its network, or None and the reason's position in REASONS.
+    """A picture ready for its network and 0, or None and the fault's position in REASONS.
 
     Raises:
-        OSError: the file cannot be read; nothing is known about its bytes then.
+        OSError: the file cannot be read. This is no fault of its bytes.
     """
     data = path.read_bytes()
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return prepare(picture), 0
-    except MemoryError:  # no fault of the picture
+    except MemoryError:  # no fault of its bytes either
         raise
     except Image.DecompressionBombError:
         return None, REASONS.index("too large")
@@ -160,18 +156,16 @@ def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor
 
 
 def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
-    """One row an item, one column a category, 1 where the item is in it.
+    """The categories of n items as zeros and ones.
 
     Returns:
-        Matrix (n, c) float32 and the c categories in alphabetical order, one a column. An item without categories
-        has a row of zeros.
+        Matrix (n + 1, c) float32, row 0 padding, and the c categories in alphabetical order, one a column.
     """
     vocabulary = sorted({category for row in categories for category in row})
     column = {category: index for index, category in enumerate(vocabulary)}
-    matrix = torch.zeros(len(categories), len(vocabulary))
-    for row, chosen in enumerate(categories):
-        for category in chosen:
-            matrix[row, column[category]] = 1
+    matrix = torch.zeros(1 + len(categories), len(vocabulary))
+    for row, chosen in enumerate(categories, start=1):
+        matrix[row, [column[category] for category in chosen]] = 1
     return matrix, vocabulary
 
 
@@ -180,18 +174,19 @@ def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
 Shard = tuple[list[str], Tensor, Tensor]  # units (m,), vectors (m, d) float32, positions in REASONS (m,) uint8
 
 
-def _join(shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: int) -> tuple[Tensor, Tensor, Misses]:
+def _join(
+    shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: int
+) -> tuple[Tensor, Tensor, dict[str, int]]:
     # The padding row is there from the start: adding it later would hold the matrix twice.
-    matrix, mask = torch.zeros(1 + count, dim), torch.zeros(1 + count, dtype=torch.bool)
-    misses: Misses = {}
+    matrix, mask, misses = torch.zeros(1 + count, dim), torch.zeros(1 + count, dtype=torch.bool), Counter()
     for units, vectors, problems in shards:
         for unit, vector, problem in zip(units, vectors, problems.tolist(), strict=True):
             if problem:
-                misses.setdefault(REASONS[problem], []).extend(rows[unit])
+                misses[REASONS[problem]] += len(rows[unit])
             else:
                 matrix[rows[unit]] = vector
                 mask[rows[unit]] = True
-    return matrix, mask, {reason: sorted(missed) for reason, missed in sorted(misses.items())}
+    return matrix, mask, dict(sorted(misses.items()))
 
 
 def _encode(

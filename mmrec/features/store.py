@@ -41,13 +41,6 @@ class Features:
             raise FeatureError("an item without the modality, or the padding, has a row that is not zero")
 
 
-def by_item(rows: Tensor, present: Tensor, meta: dict[str, Any]) -> Features:
-    """Features from rows (n, d) and presence (n,) in item order, with the padding row put in front."""
-    matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
-    mask = torch.cat([torch.zeros(1, dtype=torch.bool), present])
-    return Features(matrix, mask, meta)
-
-
 def save(path: Path, features: Features) -> None:
     """Write a safetensors file, whole or not at all. Equal features give equal bytes.
 

@@ -100,7 +100,7 @@ def shards(cache):
 
 
 def images(encoder, paths, cache):
-    """What is extracted, without the row of padding; misses counted from 0 as well."""
+    """Matrix and mask without the row of padding, and counts of misses."""
     return _of_items(*extract.extract_images(encoder, paths, cache))
 
 
@@ -110,7 +110,7 @@ def texts_of(encoder, texts, cache):
 
 def _of_items(matrix, mask, misses):
     assert not matrix[0].any() and not mask[0]
-    return matrix[1:], mask[1:], {reason: [row - 1 for row in rows] for reason, rows in misses.items()}
+    return matrix[1:], mask[1:], misses
 
 
 # --- joining -----------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_broken_pictures_are_counted_by_reason(pictures, cache, tmp_path, monkey
     rows = [*pictures[:10], pictures[0]]
     for encoder in (averaging(), averaging()):  # computed, then from the cache
         matrix, present, misses = images(encoder, rows, cache)
-        assert misses == {"truncated": [0, 7, 10], "not decodable": [2, 4, 5], "too large": [8], "no such file": [9]}
+        assert misses == {"truncated": 3, "not decodable": 3, "too large": 1, "no such file": 1}
         assert present.nonzero().squeeze(1).tolist() == [1, 3, 6]
         assert not matrix[~present].any() and matrix[present].any(1).all()
     assert encoder.network.batches == []
@@ -307,7 +307,7 @@ def test_truncated_png(cache, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:-500])
-    assert images(averaging(), [path], cache)[2] == {"truncated": [0]}
+    assert images(averaging(), [path], cache)[2] == {"truncated": 1}
 
 
 def test_odd_pictures_print_nothing(pictures, cache, monkeypatch):
