@@ -5,6 +5,7 @@ Letters: L layers, B batch, H heads, S streams, T time, U users, F feature width
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @torch.inference_mode()
 def of_sasrec(model: SASRec, items: Tensor) -> tuple[Tensor, Tensor]:
-    """SASRec's `Attention`: its one stream is items with positions added."""
+    """SASRec's `Attention`. Its one stream is items with positions added."""
     transformer = model.transformer
     x, layers = transformer.norm(model.item(items) + transformer.position(items)), []
     for block in transformer.blocks:
@@ -96,54 +97,45 @@ class Attended:
     """Attention of each test user's last position to the earlier items, and their resemblance to the last item."""
 
     weights: np.ndarray  # (N models, U, T) of the last layer, mean of heads
-    alike: dict[str, np.ndarray]  # modality -> (U, T) resemblance to the last item, 0 where unknown
-    known: dict[str, np.ndarray]  # modality -> (U, T) 0 or 1: both items have it
     earlier: np.ndarray  # (U,) number of items before the last
+    alike: dict[str, np.ndarray]  # modality -> (U, T) resemblance; nan unless both items have it
 
-    @property
-    def modalities(self) -> list[str]:
-        """Modalities with a known resemblance."""
-        return [modality for modality, known in self.known.items() if known.any()]
 
-    def resemblance(self, modality: str, weight: np.ndarray) -> np.ndarray:
-        """(U,) mean of each user under weights (U, T); nan where no weight is on an item of known resemblance."""
-        mass = (weight * self.known[modality]).sum(1)
-        mean = np.full(len(mass), np.nan)
-        return np.divide((weight * self.alike[modality]).sum(1), mass, out=mean, where=mass > 0)
+def _resemblance(alike: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(U,) weighted mean resemblance of each user; nan where all weight (U, T) is on unknown resemblances (U, T)."""
+    mass = (weight * ~np.isnan(alike)).sum(1)
+    return np.divide(np.nansum(weight * alike, 1), mass, out=np.full(len(mass), np.nan), where=mass > 0)
 
 
 def attended(
     attentions: list[Attention], features: dict[str, tuple[Tensor, Tensor]], sequences: Sequences, max_length: int
 ) -> Attended:
-    """One pass over the test users with two items or more.
+    """Attention and resemblances of the test users with two items or more.
 
-    Resemblance: cosine of standardised features; of categories, the share that two items have in common (Jaccard).
+    Resemblance is the cosine of standardised features. For categories it is the share in common (Jaccard).
 
     Args:
         attentions: of one model, trained with several seeds.
-        features: modality -> (V + 1, F), presence (V + 1,).
+        features: modality -> (V + 1, F), presence (V + 1,). A modality is left out if no user has two items with it.
     """
-    weights, alike, known, counts = [], {m: [] for m in features}, {m: [] for m in features}, []
+    weights, counts, alike = [], [], {modality: [] for modality in features}
     for asked in zip(*(_last_position(attention, sequences, max_length) for attention in attentions), strict=True):
         items, lengths = asked[0][:2]
         of_last_layer = torch.stack([weights[:, -1] for _, _, weights, _ in asked]).mean(2)  # (N, B, T)
         earlier = torch.arange(items.shape[1], device=items.device) < lengths[:, None] - 1  # all but the last item
-        weights.append(_padded(of_last_layer * earlier, max_length))
+        weights.append(_padded(of_last_layer * earlier, max_length, 0))
         counts.append(lengths - 1)
         last = items.gather(1, lengths[:, None] - 1)
         for modality, (matrix, present) in features.items():
+            similarity = _jaccard if modality == "category" else partial(F.cosine_similarity, dim=2)
             both = present[items] & present[last] & earlier
-            if modality == "category":
-                similarity = _jaccard(matrix[last], matrix[items])
-            else:
-                similarity = F.cosine_similarity(matrix[last], matrix[items], dim=2)
-            alike[modality].append(_padded(similarity * both, max_length))
-            known[modality].append(_padded(both.double(), max_length))
+            found = similarity(matrix[last], matrix[items]).where(both, torch.nan)
+            alike[modality].append(_padded(found, max_length, torch.nan))
+    resemblances = {modality: torch.cat(parts).cpu().numpy() for modality, parts in alike.items()}
     return Attended(
         weights=torch.cat(weights, 1).cpu().numpy(),
-        alike={modality: torch.cat(parts).cpu().numpy() for modality, parts in alike.items()},
-        known={modality: torch.cat(parts).cpu().numpy() for modality, parts in known.items()},
         earlier=torch.cat(counts).cpu().numpy(),
+        alike={modality: of for modality, of in resemblances.items() if not np.isnan(of).all()},
     )
 
 
@@ -156,18 +148,18 @@ def against_chance(attended: Attended) -> pd.DataFrame:
 
     Returns:
         modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users,
-        p_holm (over the modalities). A modality that no user has twice is left out.
+        p_holm (over the modalities).
     """
     weight, count = attended.weights.mean(0), attended.earlier
     generator = np.random.default_rng(SEED)
     place = np.argsort(np.argsort(count, kind="stable"))  # of each user among all, by number of items
     shuffles = [np.lexsort((generator.random(len(count)), count))[place] for _ in range(SHUFFLES)]
     rows = []
-    for modality in attended.modalities:
-        observed = np.nanmean(attended.resemblance(modality, weight))
-        chance = np.array([np.nanmean(attended.resemblance(modality, weight[shuffled])) for shuffled in shuffles])
+    for modality, alike in attended.alike.items():
+        observed = np.nanmean(_resemblance(alike, weight))
+        chance = np.array([np.nanmean(_resemblance(alike, weight[shuffled])) for shuffled in shuffles])
         p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
-        users = int(attended.known[modality].any(1).sum())
+        users = int((~np.isnan(alike)).any(1).sum())
         rows.append((modality, observed, chance.mean(), *np.quantile(chance, [0.025, 0.975]), p_value, users))
     columns = ["modality", "observed", "chance", "chance_low", "chance_high", "p_value", "users"]
     table = pd.DataFrame(rows, columns=columns)
@@ -177,18 +169,16 @@ def against_chance(attended: Attended) -> pd.DataFrame:
 def compared(ours: Attended, theirs: Attended) -> pd.DataFrame:
     """attention_compared.csv: does one model's attention prefer items that resemble the last one more than another's?
 
-    The resemblance is that of `against_chance`, but of each user under each seed's attention by itself. It is compared
-    as answers are: paired over users, bootstrap over users and seeds.
+    Each seed's attention gives each user a resemblance of its own. They are compared like the gains of two models:
+    paired over users, bootstrap over users and seeds.
 
     Returns:
         modality, ours, theirs (means), difference, ci_low, ci_high (95 %), p_value, p_holm (over the modalities),
         users (with attention to an earlier item of known resemblance), seeds.
     """
     rows = []
-    for modality in ours.modalities:
-        our, their = (
-            np.stack([model.resemblance(modality, weight) for weight in model.weights]) for model in (ours, theirs)
-        )
+    for modality, alike in ours.alike.items():
+        our, their = (np.stack([_resemblance(alike, one) for one in of.weights]) for of in (ours, theirs))
         told = ~np.isnan(np.vstack([our, their])).any(0)
         our, their = our[:, told], their[:, told]
         found = compare_all({"ours": our, "theirs": their}, [("ours", "theirs")]).to_dict("records")[0]
@@ -198,8 +188,8 @@ def compared(ours: Attended, theirs: Attended) -> pd.DataFrame:
     return table.assign(p_holm=holm(table["p_value"]))
 
 
-def _padded(x: Tensor, width: int) -> Tensor:
-    return F.pad(x.double(), (0, width - x.shape[-1]))
+def _padded(x: Tensor, width: int, value: float) -> Tensor:
+    return F.pad(x.double(), (0, width - x.shape[-1]), value=value)
 
 
 def _jaccard(last: Tensor, others: Tensor) -> Tensor:

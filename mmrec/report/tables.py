@@ -38,18 +38,18 @@ def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).astype({"k": "Int64"})
 
 
-def rank_matrices(ranks: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """experiment -> protocol -> (S, U) ranks of its test users, seeds and users in ascending order.
+def rank_matrices(ranks: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """experiment -> ranks of its test users, a row a seed, a column a (protocol, user), all in ascending order.
 
     Raises:
         ValueError: two seeds have ranks of different users.
     """
-    matrices: dict[str, dict[str, np.ndarray]] = {}
+    matrices = {}
     for experiment, part in ranks[ranks["split"] == "test"].groupby("experiment", sort=False):
         wide = part.pivot(index="seed", columns="user", values=list(PROTOCOLS)).sort_index().sort_index(axis=1)
         if wide.isna().any(axis=None):
-            raise ValueError(f"the seeds of {experiment!r} were not asked about the same users")
-        matrices[experiment] = {protocol: wide[protocol].to_numpy() for protocol in PROTOCOLS}
+            raise ValueError(f"the seeds of {experiment!r} have ranks of different users: run the group again")
+        matrices[experiment] = wide
     return matrices
 
 
@@ -65,18 +65,18 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
     Raises:
         ValueError: no ranks of an experiment, or experiment and control have ranks of different users.
     """
-    asked = ranks[ranks["split"] == "test"].groupby("experiment", sort=False)["user"].agg(frozenset)
+    matrices = rank_matrices(ranks)
     if isinstance(controls, str):
-        controls = {name: controls for name in asked.index if name != controls}
+        controls = {name: controls for name in matrices if name != controls}
     for name, control in controls.items():
-        if unknown := {name, control} - set(asked.index):
-            raise ValueError(f"no ranks of {', '.join(sorted(unknown))}; there are those of {list(asked.index)}")
-        if asked[name] != asked[control]:
-            raise ValueError(f"{name!r} and its control {control!r} were not asked about the same users")
+        if unknown := {name, control} - set(matrices):
+            raise ValueError(f"no ranks of {', '.join(sorted(unknown))}; there are those of {list(matrices)}")
+        if not matrices[name].columns.equals(matrices[control].columns):
+            raise ValueError(f"{name!r} and its control {control!r} have ranks of different users: run both again")
     measured = [(protocol, *measure) for protocol in PROTOCOLS for measure in measures(ks)]
     gained = {
-        (name, protocol, metric, k): gains(matrix[protocol], metric, k)
-        for name, matrix in rank_matrices(ranks).items()
+        (name, protocol, metric, k): gains(matrix[protocol].to_numpy(), metric, k)
+        for name, matrix in matrices.items()
         for protocol, metric, k in measured
     }
     asked_for = [(name, control, *measure) for name, control in controls.items() for measure in measured]
