@@ -6,7 +6,6 @@ runs give equal bytes. Progress holds times: it goes to the terminal, never into
 """
 
 import base64
-import itertools
 import os
 import re
 import sys
@@ -91,19 +90,20 @@ def settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    joined: list[nbformat.NotebookNode] = []
+    joined, streams = [], {}
     for output in outputs:
         if output.output_type == "stream":
             output.text = re.sub(r"ipykernel_\d+", "ipykernel", output.text)
-            begun = itertools.takewhile(lambda earlier: earlier.output_type == "stream", reversed(joined))
-            same = next((earlier for earlier in begun if earlier.name == output.name), None)
-            if same:
-                same.text += output.text
+            if output.name in streams:
+                streams[output.name].text += output.text
                 continue
-        elif png := output.get("data", {}).get("image/png"):
-            # One line of base64, as IPython writes it; nbformat ends it with a line break.
-            ending = "\n" * png.endswith("\n")
-            output.data["image/png"] = base64.b64encode(quantised(base64.b64decode(png))).decode() + ending
+            streams[output.name] = output
+        else:
+            streams = {}
+            if png := output.get("data", {}).get("image/png"):
+                # One line of base64, as IPython writes it; nbformat ends it with a line break.
+                small = base64.b64encode(quantised(base64.b64decode(png))).decode()
+                output.data["image/png"] = small + "\n" * png.endswith("\n")
         joined.append(output)
     return joined
 

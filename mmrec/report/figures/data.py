@@ -1,4 +1,7 @@
-"""Figures of notebooks 1 and 2: a data set and its features. Letters: U users, V items."""
+"""Figures of notebooks 1 and 2: a data set and its features.
+
+Letters: U users, V items.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +37,7 @@ def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
 
 
 def presence(shares: dict[str, float]) -> Figure:
-    """Share of items with each modality."""
+    """Share of the items with each modality."""
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(shares)))
     bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=PALETTE[1])
     axes.bar_label(bars, fmt="%.1f %%", padding=3)
@@ -44,7 +47,7 @@ def presence(shares: dict[str, float]) -> Figure:
 
 
 def _thumbnail(path: Path | None) -> Image.Image | str:
-    """The picture, small; or why there is none. Notebook 2 counts the unreadable ones."""
+    """The picture, at most 96 px, or why there is none. Notebook 2 counts the unreadable ones."""
     if path is None:
         return "no picture"
     try:
@@ -57,11 +60,7 @@ def _thumbnail(path: Path | None) -> Image.Image | str:
 
 
 def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequence[str] = ()) -> Figure:
-    """Rows of (picture file or None, caption), each picture at most 96 px.
-
-    Args:
-        titles: of the columns.
-    """
+    """Rows of pictures, each a file (or None) and its caption, under the titles of the columns."""
     columns = max(map(len, rows))
     figure, grid = plt.subplots(len(rows), columns, figsize=(1.55 * columns, 1.75 * len(rows)), squeeze=False)
     for axes in grid.flat:
@@ -81,11 +80,7 @@ def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequ
 
 
 def consecutive_similarity(table: pd.DataFrame) -> Figure:
-    """Similarity of consecutive items, with that of items paired at random.
-
-    Args:
-        table: modality, consecutive, chance, chance_low, chance_high.
-    """
+    """Similarity of consecutive choices and of random pairs, from `similarity.consecutive_similarity`."""
     figure, axes = plt.subplots(figsize=(8, 1.5 + 0.45 * len(table)))
     labels = ("paired at random (dot: mean, whisker: 95 % of pairings)", "consecutive choices")
     beside_chance(axes, table, "consecutive", labels, markersize=4)

@@ -21,11 +21,7 @@ SLICES = {  # of `tables.user_slices`, with units
 
 
 def stream_shares(table: pd.DataFrame) -> Figure:
-    """Each stream's share in the fused scores, a panel a layer; bar: mean, whisker: 95 % interval, dot: a seed.
-
-    Args:
-        table: seed, layer, stream, share.
-    """
+    """Each stream's share of the variance of fused scores, a panel a layer, from stream_shares.csv."""
     layers, streams = table["layer"].unique(), table["stream"].unique()
     size = (8, 1.2 + 0.4 * len(streams))
     figure, grid = plt.subplots(1, len(layers), figsize=size, sharex=True, sharey=True, squeeze=False)
@@ -41,18 +37,16 @@ def stream_shares(table: pd.DataFrame) -> Figure:
 
 
 def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], streams: Sequence[str]) -> Figure:
-    """A row a user: attention of the last layer, and scores of each stream.
+    """A row a user: attention of the last layer, and scores of each stream before fusion, from `attention.examples`.
 
     Args:
-        users: (weights (T, T) after fusion, rows sum to 1; scores (S, T) of each stream at the last position, before
-            fusion; T item labels, oldest first).
-        streams: S names.
+        users: (weights (T, T), scores (S, T) at the last position, T item labels, oldest first). streams: S names.
     """
     figure, grid = plt.subplots(len(users), 2, figsize=(8, 3.2 * len(users)), squeeze=False)
     for number, ((left, right), (weights, scores, labels)) in enumerate(zip(grid, users, strict=True), 1):
         shown = np.where(np.tri(len(weights), dtype=bool), weights, np.nan)
         image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
-        left.set_facecolor("#e5e7eb")  # what is later is masked, which is not a weight of 0
+        left.set_facecolor("#e5e7eb")  # later items are masked: they have no weight, not even 0
         names = [textwrap.shorten(label, 24, placeholder="…") for label in labels]
         left.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
         left.set_title("last layer, mean of heads", fontsize=9)
@@ -72,12 +66,7 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
 
 
 def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
-    """Resemblance of attended items to the last one: left with chance, right MAF less SASRec.
-
-    Args:
-        table: modality, observed, chance, chance_low, chance_high, users.
-        compared: MAF and SASRec, as returned by `attention.compared`, of the same modalities.
-    """
+    """Resemblance of attended items to the last one: `attention.against_chance` left, `attention.compared` right."""
     size = (8, 1.9 + 0.45 * len(table))
     figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
     by_chance = "under another user's attention (dot: mean, whisker: 95 % of permutations)"
@@ -92,17 +81,13 @@ def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
 
 
 def robustness(table: pd.DataFrame, baseline: float) -> Figure:
-    """NDCG@10 with missing or noisy features; whiskers: 95 % intervals of the loss.
-
-    Args:
-        table: as returned by `robustness.losses_table`. baseline: NDCG@10 of SASRec, which sees no features.
-    """
+    """NDCG@10 with missing or noisy features, from `robustness.losses_table`; `baseline` is NDCG@10 of SASRec."""
     figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
     removed, noise = "share of items whose features are removed", "noise (standard deviations of each column)"
     for axes, kind, label in zip(grid, ("missing", "noise"), (removed, noise), strict=True):
         part = table[table["kind"] == kind]
         modalities = part["modality"].unique()
-        step = 0.012 * part["level"].max()  # apart, so that whiskers can be told apart
+        step = 0.012 * part["level"].max()  # keeps the whiskers of modalities apart
         for number, modality in enumerate(modalities):
             of = part[part["modality"] == modality]
             error = whiskers(of, "loss")[::-1]  # the greatest loss is the lowest point
@@ -119,11 +104,7 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
 
 
 def slices(table: pd.DataFrame) -> Figure:
-    """Differences to the baseline in parts of the users, a panel a slice.
-
-    Args:
-        table: as returned by `tables.slices_table`, of one experiment.
-    """
+    """Differences of an experiment to the baseline by part of the users, a panel a slice, from slices.csv."""
     parts = list(table.groupby("slice", sort=False))
     height = 1.3 + 0.4 * max(len(part) for _, part in parts)
     figure, grid = plt.subplots(1, len(parts), figsize=(8, height), sharex=True, squeeze=False)
@@ -138,11 +119,7 @@ def slices(table: pd.DataFrame) -> Figure:
 
 
 def gradient_agreement(curves: pd.DataFrame) -> Figure:
-    """Cosine of each auxiliary task's gradient with that of the next item, by epoch; a line a seed.
-
-    Args:
-        curves: as for `tables.gradient_agreement_table`.
-    """
+    """Cosine of each auxiliary task's gradient with that of the next item by epoch, from curves.csv."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
     tasks = [name.removeprefix("cos_id_") for name in curves if name.startswith("cos_id_")]
     for number, task in enumerate(tasks, 1):
@@ -159,10 +136,9 @@ def gradient_agreement(curves: pd.DataFrame) -> Figure:
 
 
 def modality_dropout(table: pd.DataFrame, baseline: float) -> Figure:
-    """NDCG@10 by share of items without a modality, trained without and with modality dropout; a panel a modality.
+    """NDCG@10 with missing features, trained without and with modality dropout, from modality_dropout.csv.
 
-    Args:
-        table: as returned by `robustness.modality_dropout_table`. baseline: NDCG@10 of SASRec.
+    There is a panel for each modality. `baseline` is NDCG@10 of SASRec.
     """
     modalities = table["modality"].unique()
     figure, grid = plt.subplots(1, len(modalities), figsize=(8, 3.6), sharey=True, squeeze=False)

@@ -7,17 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from mmrec.analysis.claims import overview
 from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, seed_bars, whiskers
 
 VERDICTS = {"supported": (PALETTE[3], "s"), "inconclusive": (PALETTE[0], "o"), "not supported": (PALETTE[2], "X")}
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
-    """Training loss of the next item and validation NDCG@10 by epoch; a line a seed, a dot at the best epoch.
-
-    Args:
-        curves: experiment, seed, epoch, total, perhaps id, valid_ndcg_10.
-    """
+    """Training loss of the next item and validation NDCG@10 by epoch, from curves.csv."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
     loss = curves["id"].fillna(curves["total"]) if "id" in curves else curves["total"]
     for number, (name, part) in enumerate(curves.assign(loss=loss).groupby("experiment", sort=False)):
@@ -35,11 +32,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
 
 
 def trials(table: pd.DataFrame) -> Figure:
-    """Validation NDCG@10 of trials of a search, an experiment a line; a ring around the first.
-
-    Args:
-        table: experiment, trial, valid_ndcg_10, `state` unless all are complete, and `positions_from` of finalists.
-    """
+    """Validation NDCG@10 of the trials in trials.csv or finalists.csv, a row an experiment, a ring around the first."""
     names = table["experiment"].unique()
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.35 * len(names)))
     row = table["experiment"].map({name: number for number, name in enumerate(names)})
@@ -63,10 +56,11 @@ def trials(table: pd.DataFrame) -> Figure:
 
 
 def _rows(groups: pd.Series, names: pd.Series) -> tuple[Figure, Axes, np.ndarray]:
-    """A figure with a labelled row a name from the top, and the positions of rows. Several groups get headers.
+    """A figure with labelled rows from the top, and their positions. Several groups get headers.
 
-    Grid lines, and numbers at the top too, keep a tall figure readable.
+    Grid lines and a second row of numbers keep a tall figure readable.
     """
+    groups = groups.reset_index(drop=True)
     starts = (groups != groups.shift()).cumsum()
     figure, axes = plt.subplots(figsize=(8, 1.4 + 0.3 * (len(groups) + starts.max())))
     several = starts.max() > 1
@@ -83,13 +77,7 @@ def _rows(groups: pd.Series, names: pd.Series) -> tuple[Figure, Axes, np.ndarray
 
 
 def results_bars(table: pd.DataFrame, measure: str) -> Figure:
-    """Results by experiment, a bar each with its 95 % interval over seeds and a dot a seed.
-
-    Args:
-        table: group, experiment, mean, low, high (nan: no interval) and `values`, one a seed.
-        measure: metric and split.
-    """
-    table = table.reset_index(drop=True)
+    """Results of `tables.by_experiment`; `measure` names metric and split."""
     figure, axes, place = _rows(table["group"], table["experiment"])
     seed_bars(axes, table, place, markersize=3, alpha=0.6)
     axes.set(xlabel=f"{measure}\n(bar: mean, dot: a seed, whisker: 95 % interval of the mean over seeds)")
@@ -97,12 +85,7 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
 
 
 def ratios(table: pd.DataFrame) -> Figure:
-    """Ours over published, a dot a number with its 95 % interval over seeds; the band is the usual +- 5 %.
-
-    Args:
-        table: model, protocol, metric, k, published, source (up to the first colon), ours, ci_low, ci_high.
-    """
-    table = table.reset_index(drop=True)
+    """Our results over published ones, from published.csv. A source is shown up to its first colon."""
     measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
     source = table["source"].str.split(":").str[0]
     figure, axes, place = _rows(table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
@@ -120,14 +103,8 @@ def ratios(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
-    """Differences to each experiment's control with their 95 % intervals; right of the line is better.
-
-    Args:
-        comparisons: group, experiment, baseline, difference, ci_low, ci_high, p_holm.
-        measure: metric and split.
-    """
-    table = comparisons.reset_index(drop=True)
+def forest(table: pd.DataFrame, measure: str) -> Figure:
+    """Differences between experiment and control, from comparisons.csv; `measure` names metric and split."""
     figure, axes, place = _rows(table["group"], table["experiment"] + " - " + table["baseline"])
     family = "within a group" if table["group"].nunique() > 1 else "over all rows"
     certain = table["p_holm"] < 0.05
@@ -141,18 +118,13 @@ def forest(comparisons: pd.DataFrame, measure: str) -> Figure:
     return figure
 
 
-def verdicts(judged: pd.DataFrame, panels: int = 2) -> Figure:
-    """A row a claim, in its order over the panels; a column a data set; a mark for evidence.
-
-    Args:
-        judged: id, dataset, verdict, as in claims.csv.
-    """
-    wide = judged.pivot(index="id", columns="dataset", values="verdict")
-    wide = wide.loc[judged["id"].unique(), judged["dataset"].unique()]
-    rows, width = -(-len(wide) // panels), wide.shape[1]
-    figure, grid = plt.subplots(1, panels, figsize=(8, 1.6 + 0.22 * rows), squeeze=False)
+def verdicts(judged: pd.DataFrame) -> Figure:
+    """Verdicts in claims.csv, a row a claim, a column a data set, in two panels."""
+    wide = overview(judged)
+    rows, width = -(-len(wide) // 2), wide.shape[1]
+    figure, grid = plt.subplots(1, 2, figsize=(8, 1.6 + 0.22 * rows))
     generated = sum(name.startswith("demo") for name in wide.columns)
-    for panel, axes in enumerate(grid[0]):
+    for panel, axes in enumerate(grid):
         part = wide.iloc[panel * rows : (panel + 1) * rows]
         for name, (colour, marker) in VERDICTS.items():
             row, column = np.nonzero(part.to_numpy() == name)
@@ -165,6 +137,6 @@ def verdicts(judged: pd.DataFrame, panels: int = 2) -> Figure:
         axes.set_axisbelow(True)
         axes.grid(axis="y", color=MUTED, alpha=0.25)
         axes.axvline(generated - 0.5, color=INK, linewidth=1)
-    grid[0, 0].set_xlabel("blank: no evidence; left of the line: generated data", fontsize=8, loc="left")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
+    grid[0].set_xlabel("blank: no evidence; left of the line: generated data", fontsize=8, loc="left")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
     return figure
