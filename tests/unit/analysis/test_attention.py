@@ -42,24 +42,24 @@ def three(make_sequences):
     return make_sequences([[3, 1, 4, 2, 6], [5, 2, 1], [1, 6, 2, 5], [2, 1]], 8)
 
 
-def test_a_stream_that_prefers_nothing_has_no_share(three):
+def test_a_constant_stream_has_no_share(three):
     look = looking(evenly, lambda items: [items.float(), torch.full(items.shape, 7.0)])
     shares = attention.stream_shares(look, ["item", "text"], three, 10)
     assert shares["layer"].tolist() == [1, 1] and shares["stream"].tolist() == ["item", "text"]
     assert shares["share"].tolist() == pytest.approx([1, 0])
 
 
-def test_streams_that_agree_share_as_their_strengths(three):
+def test_agreeing_streams_share_by_their_scale(three):
     look = looking(evenly, lambda items: [items.float(), 3 * items.float() + 5])
     assert attention.stream_shares(look, ["a", "b"], three, 10)["share"].tolist() == pytest.approx([0.25, 0.75])
 
 
-def test_a_stream_that_works_against_the_others_has_a_negative_share(three):
+def test_an_opposing_stream_has_a_negative_share(three):
     look = looking(evenly, lambda items: [2 * items.float(), -items.float()])
     assert attention.stream_shares(look, ["a", "b"], three, 10)["share"].tolist() == pytest.approx([2, -1])
 
 
-def test_shares_do_not_depend_on_how_users_are_batched(three, monkeypatch):
+def test_shares_do_not_depend_on_the_batch_size(three, monkeypatch):
     look = looking(evenly, lambda items: [items.float(), items.float() ** 2])
     whole = attention.stream_shares(look, ["a", "b"], three, 10)
     monkeypatch.setattr(attention, "BATCH", 1)  # nothing is padded
@@ -105,7 +105,7 @@ def same_kind(items):
     return (KINDS[items] == KINDS[items[:, -1:]]).float() + 0.1
 
 
-def test_attention_to_what_is_alike_is_found(mixed):
+def test_attention_to_similar_items_is_above_chance(mixed):
     table = against_chance([looking(same_kind)], by_kind(), mixed, 10)
     assert table["modality"].tolist() == ["image", "category"]
     assert (table["observed"] > table["chance_high"]).all()
@@ -118,13 +118,13 @@ def latest(items):
 
 
 @pytest.mark.parametrize("weigh", [evenly, latest])
-def test_attention_that_minds_the_place_alone_is_chance(mixed, weigh):
+def test_attention_by_position_alone_is_chance(mixed, weigh):
     table = against_chance([looking(weigh)], by_kind(), mixed, 10)
     torch.testing.assert_close(table["observed"].tolist(), table["chance"].tolist())
     assert (table["p_value"] > 0.05).all()
 
 
-def test_attention_that_is_drawn_is_seldom_more_than_chance(mixed):
+def test_random_attention_is_seldom_above_chance(mixed):
     values = []
     for seed in range(20):
         torch.manual_seed(seed)
@@ -162,7 +162,7 @@ def test_attention_compared_with_that_of_another_model(mixed):
     assert (same[["difference", "ci_low", "ci_high"]] == 0).all(axis=None) and (same["p_value"] == 1).all()
 
 
-def test_attention_is_that_of_the_last_layer_and_of_all_heads(mixed):
+def test_attention_is_the_mean_of_heads_in_the_last_layer(mixed):
     """Another first layer changes nothing, and two heads are their mean."""
 
     def look(items):
@@ -177,7 +177,7 @@ def test_attention_is_that_of_the_last_layer_and_of_all_heads(mixed):
     torch.testing.assert_close(table["ours"].tolist(), found["observed"].tolist())
 
 
-def test_a_modality_that_no_user_has_twice_is_left_out(mixed):
+def test_a_modality_without_a_pair_of_items_is_left_out(mixed):
     features = by_kind()
     matrix, present = features["image"]
     features["image"] = (matrix, present.index_fill(0, torch.arange(1, 20), False))  # one item has it
@@ -189,7 +189,7 @@ def test_a_modality_that_no_user_has_twice_is_left_out(mixed):
     assert compared([look], [look], nothing, mixed, 10).empty
 
 
-def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(make_sequences):
+def test_users_without_known_resemblance_under_either_model_are_left_out(make_sequences):
     sequences = make_sequences([[1, 2, 3, 4, 5], [6, 7, 18, 9, 10], [11, 2, 13, 14, 15]], 20)
 
     def blind(user):  # all weight on the last item, of which nothing is asked
@@ -205,7 +205,7 @@ def test_users_stay_paired_where_attention_sees_nothing_of_which_it_is_known(mak
 
 
 @pytest.mark.parametrize("start", ["oldest", "latest"])
-def test_what_sasrec_looks_at_is_what_maf_without_features_does(shop, start):
+def test_attention_of_sasrec_is_that_of_maf_without_features(shop, start):
     torch.manual_seed(0)
     without = MODEL | {"modalities": (), "positions_from": start}
     maf = MAF(config.MAF(**without), n_items=30, max_length=8, features=shop.features).eval()
@@ -222,7 +222,7 @@ def test_what_sasrec_looks_at_is_what_maf_without_features_does(shop, start):
     torch.testing.assert_close(attention.of_sasrec(sasrec, items), maf.attention(items))
 
 
-def test_shared_categories_are_a_share_of_all_that_either_has():
+def test_jaccard_by_hand():
     last, others = torch.tensor([[[1.0, 1, 0, 0]]]), torch.tensor([[[1.0, 1, 0, 0], [1, 0, 1, 1], [0, 0, 1, 0]]])
     assert attention._jaccard(last, others).tolist() == [[1, 0.25, 0]]
 

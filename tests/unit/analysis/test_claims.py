@@ -15,7 +15,7 @@ def claim(experiment="maf"):
     return claims.Claim(statement="s", source="p", evidence=asked)
 
 
-def test_what_has_no_evidence_has_no_row(tmp_path):
+def test_claims_without_evidence_have_no_row(tmp_path):
     (tmp_path / "bare").mkdir()
     (tmp_path / "shop").mkdir()
     measured = {"protocol": "full_unseen", "metric": "ndcg", "k": 10}

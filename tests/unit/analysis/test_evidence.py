@@ -45,12 +45,12 @@ def test_a_comparison_is_judged_by_its_interval(tmp_path, low, high, p_holm, bet
     assert asked(**BETTER, claimed="worse").judge(tmp_path)[1] == worse
 
 
-def test_where_neither_ever_gains_nothing_is_excluded(tmp_path):
+def test_an_interval_of_zero_width_at_zero_is_inconclusive(tmp_path):
     write_comparison(tmp_path, 0.0, 0.0, 1.0, base=0.0)
     assert asked(**BETTER).judge(tmp_path)[1] == "inconclusive"
 
 
-def test_a_comparison_with_maf_is_in_a_table_of_its_own(tmp_path):
+def test_comparisons_with_maf_are_read_from_baselines(tmp_path):
     write_comparison(tmp_path, -0.02, -0.001, 0.01)
     turned = asked(**(BETTER | {"table": "baselines"}), claimed="worse")
     assert turned.judge(tmp_path) is None
@@ -58,7 +58,7 @@ def test_a_comparison_with_maf_is_in_a_table_of_its_own(tmp_path):
     assert turned.judge(tmp_path)[1] == "supported" and asked(**BETTER).judge(tmp_path) is None
 
 
-def test_what_is_worth_having_is_measured_by_what_it_is_compared_with(tmp_path):
+def test_the_excluded_effect_is_relative_to_the_base(tmp_path):
     write_comparison(tmp_path, -0.001, 0.004, 0.9, base=0.1)
     assert asked(**BETTER).judge(tmp_path)[1] == "not supported"
     write_comparison(tmp_path, -0.001, 0.004, 0.9, base=0.07)
@@ -86,7 +86,7 @@ def test_attention_is_judged_against_permutations(tmp_path, observed, p_holm, ve
         (-0.03, -0.01, 0.01, "not supported"),
     ],
 )
-def test_what_features_turn_attention_to_is_judged_against_sasrec(tmp_path, low, high, p_holm, verdict):
+def test_attention_of_maf_is_judged_against_that_of_sasrec(tmp_path, low, high, p_holm, verdict):
     row = {"modality": "image", "ours": 0.3, "theirs": 0.2, "difference": (low + high) / 2, "ci_low": low}
     row |= {"ci_high": high, "p_holm": p_holm, "users": 7, "seeds": 3}
     other = row | {"modality": "text", "ci_low": 0.4, "ci_high": 0.5, "p_holm": 0.0}
@@ -133,7 +133,7 @@ CERTAIN, SMALL, UNSURE = (0.02, 0.01, 0.03, 0.01), (0.001, -0.002, 0.004, 1.0), 
         (UNSURE, SMALL, "inconclusive"),
     ],
 )
-def test_shares_are_judged_by_what_absence_costs(tmp_path, text, category, verdict):
+def test_shares_are_judged_by_the_loss_without_the_modality(tmp_path, text, category, verdict):
     write_shares(tmp_path, text, category)
     said, found = asked(table="stream_shares").judge(tmp_path)
     assert found == verdict
@@ -142,7 +142,7 @@ def test_shares_are_judged_by_what_absence_costs(tmp_path, text, category, verdi
     assert asked(table="stream_shares").judge(tmp_path) is None
 
 
-def test_shares_say_nothing_where_seeds_do_not_agree(tmp_path):
+def test_shares_are_inconclusive_if_seeds_disagree(tmp_path):
     write_shares(tmp_path, CERTAIN, SMALL)
     table = pd.read_csv(tmp_path / "stream_shares.csv")
     table.loc[(table["stream"] == "category") & (table["seed"] == 1), "share"] = 0.1  # text has 0.07 there
@@ -150,7 +150,7 @@ def test_shares_say_nothing_where_seeds_do_not_agree(tmp_path):
     assert asked(table="stream_shares").judge(tmp_path)[1] == "inconclusive"
 
 
-def test_a_modality_alone_has_the_largest_share_of_nothing(tmp_path):
+def test_shares_of_a_single_modality_are_no_evidence(tmp_path):
     write_shares(tmp_path, CERTAIN, SMALL)
     table = pd.read_csv(tmp_path / "robustness.csv")
     table[table["modality"] != "category"].to_csv(tmp_path / "robustness.csv", index=False)
@@ -167,7 +167,7 @@ INTERVALS = [
 
 
 @pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
-def test_a_loss_under_disturbance(tmp_path, low, high, p_holm, verdict):
+def test_a_loss_under_disturbance_is_judged_by_its_interval(tmp_path, low, high, p_holm, verdict):
     columns = ["kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high", "p_holm", "users", "seeds"]
     rows = [
         ("noise", "image", 2.0, 0.2 - (low + high) / 2, (low + high) / 2, low, high, p_holm, 7, 3),
@@ -192,7 +192,7 @@ def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
 
 
 @pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
-def test_a_gain_by_modality_dropout(tmp_path, low, high, p_holm, verdict):
+def test_a_gain_by_modality_dropout_is_judged_by_its_interval(tmp_path, low, high, p_holm, verdict):
     columns = ["kind", "modality", "level", "without", "difference", "ci_low", "ci_high", "p_holm", "users", "seeds"]
     rows = [
         ("missing", "image", 1.0, 0.2, (low + high) / 2, low, high, p_holm, 7, 3),
@@ -215,7 +215,7 @@ def test_a_gain_by_modality_dropout(tmp_path, low, high, p_holm, verdict):
         (-0.02, 0.03, 0.5, "inconclusive"),
     ],
 )
-def test_part_of_the_users_is_judged_among_the_parts(tmp_path, low, high, p_value, verdict):
+def test_a_slice_is_corrected_over_its_parts(tmp_path, low, high, p_value, verdict):
     row = {"slice": "popularity", "label": "0", "users": 7, "experiment": "maf", "baseline": 0.1}
     row |= {"difference": (low + high) / 2, "ci_low": low, "ci_high": high, "p_value": p_value}
     other = row | {"label": "1 to 3", "ci_low": 9.0, "p_value": 0.9}
@@ -243,7 +243,7 @@ def test_the_lowest_part_is_the_first_above_0(tmp_path):
     "cosines, verdict",
     [([-0.1, -0.12, -0.11], "supported"), ([0.1, 0.2, 0.15], "not supported"), ([-0.1, 0.2, 0.0], "inconclusive")],
 )
-def test_tasks_conflict_where_their_gradients_do(tmp_path, cosines, verdict):
+def test_tasks_conflict_if_their_gradients_do(tmp_path, cosines, verdict):
     rows = [("id, image", seed, cosine, 0.25) for seed, cosine in enumerate(cosines)] + [("id, text", 0, 9.0, 0.0)]
     table = pd.DataFrame(rows, columns=["tasks", "seed", "cosine", "conflicting"])
     table.to_csv(tmp_path / "gradient_agreement.csv", index=False)
@@ -252,7 +252,7 @@ def test_tasks_conflict_where_their_gradients_do(tmp_path, cosines, verdict):
     assert asked(table="gradient_agreement", modality="category").judge(tmp_path) is None
 
 
-def test_conflicts_are_corrected_for_the_tasks_that_go_with_the_next_item(tmp_path):
+def test_conflicts_are_corrected_over_the_auxiliary_tasks(tmp_path):
     cosines = [-0.1, -0.15, -0.2]  # p = 0.035 by itself
     rows = [("id, image", seed, cosine, 0.5) for seed, cosine in enumerate(cosines)]
 
@@ -282,7 +282,7 @@ def test_conflicts_are_corrected_for_the_tasks_that_go_with_the_next_item(tmp_pa
         ),
     ],
 )
-def test_a_paired_effect_takes_the_keys_of_its_table(wrong, message):
+def test_evidence_takes_the_keys_of_its_table_alone(wrong, message):
     with pytest.raises(ValidationError, match=message):
         asked(**wrong)
 
@@ -293,7 +293,7 @@ def test_a_comparison_without_results_has_no_base(tmp_path):
     assert asked(**BETTER).judge(tmp_path) is None
 
 
-def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
+def test_every_kind_has_a_rule_and_no_evidence_without_its_table(tmp_path):
     kinds = [
         BETTER,
         {"table": "attention", "modality": "image"},
@@ -311,5 +311,5 @@ def test_every_kind_says_its_rule_and_has_none_without_a_table(tmp_path):
         assert "not supported:" in asked(**kind).rule
 
 
-def test_protocols_that_can_be_asked_for_are_those_that_are_measured():
+def test_protocols_of_claims_are_those_of_the_evaluation():
     assert get_args(evidence.Protocol) == evaluation.PROTOCOLS and evidence.PRIMARY in evaluation.PROTOCOLS

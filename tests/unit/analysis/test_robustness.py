@@ -15,14 +15,14 @@ def feature():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_so_many_lose_it(feature, share):
+def test_missing_removes_the_share_of_items(feature, share):
     matrix, present = robustness.missing(feature, share)
     assert (feature[1] & ~present).sum() == round(share * 150)
     assert not (present & ~feature[1]).any()
     assert torch.equal(matrix, feature[0])
 
 
-def test_less_is_part_of_more(feature):
+def test_a_smaller_missing_share_is_part_of_a_larger_one(feature):
     few, many = (robustness.missing(feature, share)[1] for share in (0.3, 0.5))
     assert not (many & ~few).any()
     assert not torch.equal(robustness.missing(feature, 0.3, seed=1)[1], few)
@@ -39,7 +39,7 @@ def test_noise_is_measured_in_deviations_of_each_column(feature, strength):
     assert torch.equal(robustness.noisy(feature, strength)[0], matrix)
 
 
-def test_nothing_is_changed_in_place(feature):
+def test_disturbances_leave_their_input_alone(feature):
     before = [x.clone() for x in feature]
     robustness.missing(feature, 1.0)
     robustness.noisy(feature, 1.0)
@@ -58,7 +58,7 @@ class Alike:
         return self.matrix[last] @ self.matrix[1:].T
 
 
-def test_every_kind_modality_and_level_is_asked_of_every_model_and_user(shop):
+def test_gains_of_every_kind_modality_level_model_and_user(shop):
     found = robustness.disturbed(lambda data: [Alike(data), Alike(data)], shop, 8)
     names = [*shop.features, "all"]
     assert list(found) == [
@@ -73,12 +73,12 @@ def test_every_kind_modality_and_level_is_asked_of_every_model_and_user(shop):
         assert (gained == whole).all() == (level == 0 or modality not in ("image", "all"))
 
 
-def test_without_any_image_all_items_tie_and_ties_count_against(shop):
+def test_items_without_images_tie_and_ties_count_against(shop):
     found = robustness.disturbed(lambda data: [Alike(data)], shop, 8)
     assert not found["missing", "image", 1.0].any()
 
 
-def test_one_kind_alone(shop):
+def test_one_kind_of_disturbance_alone(shop):
     some = robustness.disturbed(lambda data: [Alike(data)], shop, 8, ["missing"])
     both = robustness.disturbed(lambda data: [Alike(data)], shop, 8)
     assert list(some) == [key for key in both if key[0] == "missing"]

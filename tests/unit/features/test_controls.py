@@ -10,7 +10,7 @@ def test_by_default_the_data_stay_as_they_are(shop):
     assert controlled_histories(shop.sequences, DataControls(), "valid", 3) is shop.sequences
 
 
-def test_without_features_a_model_sees_none(shop):
+def test_features_none_removes_every_modality(shop):
     assert controlled_features(shop.features, DataControls(features="none", categories="rarest")) == {}
 
 
@@ -24,21 +24,21 @@ def test_the_rarest_category_is_chosen_before_features_are_disguised(shop, how):
         assert all(torch.equal(*pair) for pair in zip(found[modality], tensors, strict=True))
 
 
-def test_only_categories_change_where_the_rarest_is_asked_for(shop):
+def test_rarest_changes_categories_alone(shop):
     found = controlled_features(shop.features, DataControls(categories="rarest"))
     assert found["category"][0].sum() < shop.features["category"][0].sum()
     assert found["image"] is shop.features["image"] and found["text"] is shop.features["text"]
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_shuffled_histories_are_those_of_the_seed_and_the_split(shop, split):
+def test_shuffled_histories_depend_on_seed_and_split(shop, split):
     found = controlled_histories(shop.sequences, DataControls(histories="shuffled"), split, 3)
     assert torch.equal(found.items, shop.sequences.shuffled(split, 3).items)
     assert not torch.equal(found.items, shop.sequences.items)
 
 
 @pytest.mark.parametrize("how", ["permuted", "random"])
-def test_disguised_features_keep_their_size_and_who_has_them(make_features, how):
+def test_disguised_features_keep_shape_and_presence(make_features, how):
     features = make_features(30)
     changed = disguised(features, how)
     again = disguised(features, how)
@@ -63,7 +63,7 @@ def test_each_modality_is_permuted_by_itself(make_features):
     assert not torch.equal(changed["image"][0], changed["text"][0])
 
 
-def test_random_categories_are_as_many_as_the_item_has(make_features):
+def test_random_categories_keep_the_number_of_each_item(make_features):
     matrix, present = make_features(30)["category"]
     changed = disguised({"category": (matrix, present)}, "random")["category"][0]
     assert torch.equal(changed.sum(1), matrix.sum(1)) and set(changed.unique().tolist()) <= {0, 1}

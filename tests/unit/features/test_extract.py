@@ -137,20 +137,20 @@ def test_texts_follow_their_item_whatever_the_order(cache, tmp_path):
     assert encoder.seen == other.seen  # in the same company, so that a real encoder gives the same bits
 
 
-def test_row_is_the_encoders_answer_to_that_picture(pictures, cache):
+def test_a_row_is_the_encoders_output_for_its_picture(pictures, cache):
     matrix, _, _ = images(averaging(), pictures[7:8], cache)
     batch = small(Image.open(pictures[7]))[None]
     assert torch.equal(matrix, averaging()(batch))
 
 
-def test_no_path_is_absent_and_not_missed(pictures, cache):
+def test_an_item_without_a_path_is_absent_and_no_miss(pictures, cache):
     matrix, present, misses = images(averaging(), [None, pictures[0], None], cache)
     assert present.tolist() == [False, True, False]
     assert matrix[[0, 2]].tolist() == [[0, 0, 0]] * 2
     assert misses == {}
 
 
-def test_nothing_to_do(cache):
+def test_no_pictures_and_no_texts(cache):
     matrix, present, misses = images(averaging(), [None, None], cache)
     assert matrix.shape == (2, 3) and not present.any() and misses == {}
     assert texts_of(Letters(), [], cache)[0].shape == (0, 2)
@@ -182,7 +182,7 @@ def test_every_picture_is_decoded_once(pictures, cache, monkeypatch):
     assert len(opened) == len(pictures)
 
 
-def test_few_pictures_in_memory(pictures, cache, monkeypatch):
+def test_few_decoded_pictures_wait_for_the_encoder(pictures, cache, monkeypatch):
     """Decoded at most a few batches ahead of the encoder."""
     decoded, most = [], []
     prepare = lambda picture: decoded.append(1) or small(picture)  # noqa: E731
@@ -266,7 +266,7 @@ def test_a_killed_run_leaves_no_threads(pictures, cache):
     assert threading.active_count() == before
 
 
-def test_progress_counts_what_was_done_before(pictures, cache, tmp_path):
+def test_progress_includes_cached_shards(pictures, cache, tmp_path):
     with pytest.raises(Killed):
         images(averaging(lives=8), pictures, cache)
     images(averaging(), pictures, cache)
@@ -310,14 +310,14 @@ def test_truncated_png(cache, tmp_path):
     assert images(averaging(), [path], cache)[2] == {"truncated": 1}
 
 
-def test_odd_pictures_print_nothing(pictures, cache, monkeypatch):
+def test_odd_pictures_give_no_warnings(pictures, cache, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # PIL warns of 20 x 20, and refuses none
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert images(averaging(), pictures, cache)[1].all()
 
 
-def test_a_file_that_cannot_be_read_now_is_no_verdict_on_its_bytes(tmp_path):
+def test_an_unreadable_file_raises_and_is_not_cached_as_broken(tmp_path):
     with pytest.raises(OSError):
         extract.decode(tmp_path / "gone.jpg", small)
 
@@ -366,7 +366,7 @@ def test_build_features(catalogue, pictures, cache, monkeypatch):
     }
 
 
-def test_features_are_stored_as_their_encoder_says(catalogue, pictures, cache, monkeypatch, tmp_path):
+def test_the_encoder_sets_the_stored_precision(catalogue, pictures, cache, monkeypatch, tmp_path):
     features = build(catalogue, pictures, cache, monkeypatch, stored="float16")
     kinds = {}
     for name, one in features.items():
@@ -380,7 +380,7 @@ def test_a_modality_that_is_off_is_not_built(catalogue, pictures, cache, monkeyp
     assert list(build(catalogue, pictures, cache, monkeypatch, category=False, text=None)) == ["image"]
 
 
-def test_a_modality_that_no_item_has(catalogue, pictures, cache, monkeypatch):
+def test_a_modality_without_items_is_refused(catalogue, pictures, cache, monkeypatch):
     catalogue["image"] = None
     with pytest.raises(FeatureError, match=r"no item of shop has image: set datasets\.shop\.image: null"):
         build(catalogue, pictures, cache, monkeypatch)

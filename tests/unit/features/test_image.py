@@ -46,7 +46,7 @@ def test_lite_normalisation():
     assert prepared[:, 7, 7].tolist() == [1.0, 0.0, -127 / 128]
 
 
-def test_whole_picture_in_the_square_and_antialiased():
+def test_the_whole_picture_is_squeezed_with_antialiasing():
     stripes = np.zeros((100, 2240, 3), dtype=np.uint8)
     stripes[:, ::2] = 255  # finer than a pixel of the result: must come out grey
     prepared = image.IMAGENET(Image.fromarray(stripes))
@@ -80,13 +80,13 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_modes(mode):
+def test_picture_modes_become_rgb(mode):
     make, expected = MODES[mode]
     found = shade(image.IMAGENET(make()))
     assert np.abs(np.subtract(found, expected)).max() <= 1
 
 
-def test_orientation():
+def test_exif_orientation_is_applied():
     halves = Image.fromarray(np.repeat(np.uint8([[[255] * 3], [[0] * 3]]), [20, 20], axis=0).repeat(40, axis=1))
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
@@ -96,7 +96,7 @@ def test_orientation():
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_broken_exif_costs_nothing():
+def test_broken_exif_is_ignored():
     picture = Image.new("RGB", (9, 9), (10, 20, 30))
     broken = reopened(picture, format="PNG", exif=b"Exif\0\0MM\0*\0\0\0\xff broken")
     assert shade(image.IMAGENET(broken)) == [10, 20, 30]
@@ -136,7 +136,7 @@ def test_conv5_is_the_mean_of_features(folder):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_fc7_is_torchvisions_forward_cut():
+def test_fc7_is_torchvisions_forward_up_to_the_last_layer():
     torch.manual_seed(0)
     with torch.device("meta"):  # every layer in its place, at a width a test can afford
         network = VGG(nn.Sequential(), init_weights=False)
@@ -185,14 +185,14 @@ def test_missing_file_says_what_to_do(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_convolutions_alone_give_no_fc7(folder):
+def test_weights_of_convolutions_alone_give_no_fc7(folder):
     spec = config.VGG16(**vars(CONV5) | {"layer": "fc7"})
     with pytest.raises(FeatureError, match=r"vgg.safetensors lacks classifier.0.weight .*\(4 such tensors\)"):
         image.build(spec, folder, "cpu")
 
 
 @pytest.mark.parametrize("change", ["halved", "another shape"])
-def test_weights_of_another_kind(folder, tmp_path, change):
+def test_weights_of_another_dtype_or_shape(folder, tmp_path, change):
     state = safetensors.torch.load_file(folder / "vgg.safetensors")
     if change == "halved":
         state = {key: value.half() for key, value in state.items()}
@@ -302,7 +302,7 @@ def test_blocks_are_the_input_of_the_last_convolution(lite, whole):
     torch.testing.assert_close(blocks(batch), given[0].mean((2, 3)), atol=1e-4, rtol=1e-4)
 
 
-def test_each_network_gets_the_input_it_was_trained_with(lite, folder):
+def test_each_network_has_the_preprocessing_of_its_training(lite, folder):
     assert lite.prepare is image.CENTRED
     assert lite.identity["input"] == image.CENTRED.name
     assert image.build(CONV5, folder, "cpu").prepare is image.IMAGENET

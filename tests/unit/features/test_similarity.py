@@ -42,13 +42,13 @@ def test_example_items_have_every_modality():
     assert set(similarity.example_items({"a": one, "b": other}, "a", count=2)) <= {1, 4}
 
 
-def test_where_no_item_has_every_modality_examples_have_the_one_that_is_asked_for():
+def test_examples_have_the_named_modality_if_no_item_has_all():
     one, other = features([[1.0], [2], [3]], missing=(1, 2)), features([[1.0], [2], [3]], missing=(3,))
     assert similarity.example_items({"a": one, "b": other}, "a", count=2) == [3]
     assert set(similarity.example_items({"a": one, "b": other}, "b", count=2)) <= {1, 2}
 
 
-def test_there_are_no_more_neighbours_than_items_with_the_modality():
+def test_neighbours_are_at_most_the_items_with_the_modality():
     assert similarity.neighbours(features([[1.0], [2], [3]], missing=(3,)), [1], count=3).tolist() == [[1, 2]]
 
 
@@ -70,7 +70,7 @@ def test_pairs_do_not_cross_users_and_need_both_items_to_have_the_modality():
     assert row.pairs == 2  # 1-2 and 4-1; not 2-3 (3 lacks it), not 3-4 (another user)
 
 
-def test_of_many_pairs_some_are_drawn(monkeypatch):
+def test_many_pairs_are_sampled(monkeypatch):
     look = features([[float(item % 2), 1.0 - item % 2] for item in range(1, 41)])
     users = [[item, item + 2, item + 4, item + 6] for item in range(1, 35)]
     whole, part = [], []

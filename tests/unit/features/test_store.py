@@ -32,7 +32,7 @@ def test_round_trip(features, tmp_path):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_half_precision_on_disk_is_single_in_memory(tmp_path):
+def test_half_precision_on_disk_is_single_precision_in_memory(tmp_path):
     rows = torch.randn(50, 20, generator=torch.Generator().manual_seed(0))
     wide = by_item(rows, torch.ones(50, dtype=torch.bool), {"stored": "float32"})
     save(tmp_path / "half", by_item(rows, torch.ones(50, dtype=torch.bool), {"stored": "float16"}))
@@ -44,7 +44,7 @@ def test_half_precision_on_disk_is_single_in_memory(tmp_path):
     assert sizes[1] - sizes[0] == wide.matrix.numel() * 2
 
 
-def test_what_half_precision_cannot_hold_is_refused(features, tmp_path):
+def test_values_beyond_half_precision_are_refused(features, tmp_path):
     features.matrix[1, 0] = 70000
     features.meta["stored"] = "float16"
     with pytest.raises(FeatureError, match="image.safetensors: .* store float32"):
@@ -79,7 +79,7 @@ def test_killed_while_writing_leaves_the_old_file(features, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("length", [0, 5, 60, -1])
-def test_cut_off_file(features, tmp_path, length):
+def test_a_cut_file_is_refused(features, tmp_path, length):
     path = tmp_path / "image.safetensors"
     save(path, features)
     path.write_bytes(path.read_bytes()[:length])
@@ -87,7 +87,7 @@ def test_cut_off_file(features, tmp_path, length):
         load(path)
 
 
-def test_file_without_meta(tmp_path):
+def test_a_file_without_meta_is_refused(tmp_path):
     path = tmp_path / "image.safetensors"
     safetensors.torch.save_file({"matrix": torch.zeros(1, 2), "mask": torch.zeros(1, dtype=torch.bool)}, path)
     with pytest.raises(FeatureError, match="no whole features file"):
@@ -117,7 +117,7 @@ INCONSISTENT = {
 
 
 @pytest.mark.parametrize("message", INCONSISTENT)
-def test_inconsistent_parts(message, tmp_path):
+def test_inconsistent_parts_are_refused(message, tmp_path):
     matrix, mask = INCONSISTENT[message]
     with pytest.raises(FeatureError, match=message):
         Features(matrix, mask, {})
@@ -149,7 +149,7 @@ def test_standardise_leaves_its_input_alone(features):
     assert torch.equal(features.matrix, before)
 
 
-def test_standardise_nothing():
+def test_standardise_without_present_items_gives_zeros():
     assert standardise(by_item(torch.zeros(2, 3), _mask(0, 0), {})).tolist() == [[0, 0, 0]] * 3
 
 

@@ -65,7 +65,7 @@ def test_pooling_by_hand():
 
 
 @pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
-def test_encoder_is_the_network_on_the_tokens(tiny, pooling):
+def test_the_encoder_pools_the_networks_output(tiny, pooling):
     encoder = text.build(bert(tiny, pooling=pooling), tiny.parent, "cpu")
     ids = torch.tensor([[WORDS.index(word) for word in ("[CLS]", "red", "dress", "[SEP]")]])
     output = BertModel.from_pretrained(tiny).eval()(ids)
@@ -90,7 +90,7 @@ def test_identity_tells_encoders_apart(tiny):
         assert text.build(bert(tiny, **other), tiny.parent, "cpu").identity != identity
 
 
-def test_weights_without_a_pooler_cannot_pool_with_it(tiny, tmp_path):
+def test_pooling_by_a_missing_pooler_is_refused(tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "bert")
     state = safetensors.torch.load_file(folder / "model.safetensors")
     kept = {key: value for key, value in state.items() if not key.startswith("pooler")}
@@ -130,7 +130,7 @@ def test_hub_out_of_reach_says_what_to_do(monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["whole", "cut short", "absent"])
-def test_hub_is_asked_only_for_what_is_not_there(tiny, tmp_path, monkeypatch, state):
+def test_the_hub_is_asked_for_missing_files_alone(tiny, tmp_path, monkeypatch, state):
     """At the pinned revision, safetensors alone; a first download that was interrupted is taken up again."""
     calls = []
 
@@ -150,7 +150,7 @@ def test_hub_is_asked_only_for_what_is_not_there(tiny, tmp_path, monkeypatch, st
     assert encoder.identity["origin"] == "bert-base-uncased 86b5e09"
 
 
-def test_published_bert_names_its_norms_gamma_and_beta(tiny, tmp_path):
+def test_norms_named_gamma_and_beta_are_read(tiny, tmp_path):
     """bert-base-uncased's file is that old: they must be read, not replaced by ones and zeros."""
     folder = shutil.copytree(tiny, tmp_path / "bert")
     state = safetensors.torch.load_file(folder / "model.safetensors")

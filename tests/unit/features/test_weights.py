@@ -13,7 +13,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_load(tmp_path, name):
+def test_weights_load_and_cut_files_are_refused(tmp_path, name):
     state = {"a.weight": torch.arange(3.0)}
     path = tmp_path / name
     safetensors.torch.save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)

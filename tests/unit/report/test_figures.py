@@ -25,7 +25,7 @@ def bars(groups):
     )
 
 
-def test_each_group_has_a_line_of_its_own_above_its_experiments():
+def test_each_group_has_a_header_above_its_experiments():
     (axes,) = figures.results_bars(bars(["main", "main", "loss"]), "NDCG@10 on test").axes
     rows = {label.get_text(): y for label, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
     headers = {text.get_text(): text.get_position()[1] for text in axes.texts}
@@ -38,12 +38,12 @@ def test_each_group_has_a_line_of_its_own_above_its_experiments():
     assert axes.get_xlabel().startswith("NDCG@10 on test")
 
 
-def test_one_group_needs_no_name():
+def test_a_single_group_has_no_header():
     (axes,) = figures.results_bars(bars(["main"] * 3), "NDCG@10").axes
     assert not axes.texts and np.diff(axes.get_yticks()).tolist() == [1, 1]
 
 
-def test_a_forest_marks_what_is_significant_in_its_group():
+def test_a_forest_marks_significant_differences():
     table = pd.DataFrame(
         {
             "group": ["main", "loss", "loss"],
@@ -73,7 +73,7 @@ def test_the_legend_of_a_forest_is_not_cut_beside_long_names():
     assert len(legend.get_texts()) == 2 and figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
 
 
-def test_verdicts_stand_where_claim_and_data_set_meet_in_the_panel_of_the_claim():
+def test_each_verdict_is_in_the_row_of_its_claim_and_the_column_of_its_data_set():
     rows = [("a_b", "demo", "supported"), ("a_b", "shop", "inconclusive"), ("b", "shop", "not supported")]
     judged = pd.DataFrame([*rows, ("c", "demo", "supported")], columns=["id", "dataset", "verdict"])
     figure = figures.verdicts(judged)
@@ -86,7 +86,7 @@ def test_verdicts_stand_where_claim_and_data_set_meet_in_the_panel_of_the_claim(
     assert len({tuple(dots.get_facecolor()[0]) for dots in left.collections}) == 3
 
 
-def test_verdicts_of_as_many_claims_as_there_are_fit_on_a_page():
+def test_verdicts_of_77_claims_fit_on_a_page():
     judged = pd.DataFrame(
         {"id": [f"claim_{number}" for number in range(77)], "dataset": "demo", "verdict": "supported"}
     )
@@ -107,7 +107,7 @@ def test_published_numbers_stand_under_their_protocol_at_their_ratio():
     assert dots.lines[0].get_xdata() == pytest.approx([1.125, 0.5])
 
 
-def test_a_ring_is_around_what_stood_and_a_triangle_counts_from_the_latest():
+def test_a_ring_marks_the_first_trial_and_a_triangle_positions_from_the_latest():
     table = pd.DataFrame(
         [("a", 0, 0.2, "oldest"), ("a", 3, 0.3, "oldest"), ("a", 0, 0.4, "latest"), ("b", 0, 0.1, None)],
         columns=["experiment", "trial", "valid_ndcg_10", "positions_from"],
@@ -119,7 +119,7 @@ def test_a_ring_is_around_what_stood_and_a_triangle_counts_from_the_latest():
     assert drawn["complete"] == [(0.2, 0), (0.3, 0), (0.1, 1)]
 
 
-def test_a_figure_that_is_kept_names_what_it_is_of(tmp_path):
+def test_a_stored_figure_names_its_data_set(tmp_path):
     figure = figures.presence({"image": 0.5})
     path = tmp_path / "demo" / "figures" / "01_modalities.png"
     figures.show(figure, path)
@@ -139,7 +139,7 @@ def opened(data):
     return Image.open(io.BytesIO(data))
 
 
-def test_a_quantised_plot_keeps_its_colours_and_is_left_alone_the_second_time():
+def test_quantising_a_plot_keeps_its_colours_and_is_idempotent():
     flat = np.zeros((60, 80, 3)) + 255
     flat[10:20, 10:20], flat[30:40, 30:40] = (194, 65, 12), (29, 78, 216)
     small = figures.quantised(png(flat))
@@ -158,7 +158,7 @@ def test_a_photograph_keeps_more_colours_than_a_plot():
     assert error.mean() < 6
 
 
-def test_lengths_are_counted_together_where_there_are_too_many_for_bars_of_their_own():
+def test_many_lengths_share_bars():
     for longest, wide in ((30, 1), (250, 4)):
         lengths = np.arange(1, longest + 1)
         left, _ = figures.shape_of_data(lengths, np.array([3, 2, 1])).axes
@@ -168,7 +168,7 @@ def test_lengths_are_counted_together_where_there_are_too_many_for_bars_of_their
 
 
 @pytest.mark.parametrize("caption", ["Ca$$h 10 % off", "$a_1^{2}$ and $", "{x} _ ^ \\\\"])
-def test_captions_are_no_mathematics_and_a_broken_picture_is_named(tmp_path, caption):
+def test_captions_are_no_mathtext_and_broken_pictures_are_named(tmp_path, caption):
     broken = tmp_path / "a.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
     figure = figures.picture_grid([[(broken, caption), (None, caption)]])

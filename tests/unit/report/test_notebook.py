@@ -100,13 +100,13 @@ def noisy(time: str, pieces: list[str], process: int) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=[cell], metadata=metadata)
 
 
-def test_settled_takes_out_times_ids_paths_and_how_output_was_cut():
+def test_settled_removes_times_ids_paths_and_cuts_of_output():
     one = settled(noisy("10:00", ["a\n", "b\n"], 1))
     other = settled(noisy("11:11", ["a\nb\n"], 22))
     assert nbformat.writes(one) == nbformat.writes(other)
 
 
-def test_settled_quantises_pictures_and_nothing_else_of_their_output():
+def test_settled_quantises_pictures_alone():
     kept = io.BytesIO()
     Image.linear_gradient("L").convert("RGBA").save(kept, "PNG")
     png = base64.b64encode(kept.getvalue()).decode() + "\n"
@@ -118,7 +118,7 @@ def test_settled_quantises_pictures_and_nothing_else_of_their_output():
     assert output.data["text/plain"] == "<Figure>" and output.output_type == "display_data" and not output.metadata
 
 
-def test_settled_keeps_what_was_shown_its_order_and_tags():
+def test_settled_keeps_outputs_their_order_and_tags():
     [cell] = settled(noisy("10:00", ["a\n", "b\n"], 1)).cells
     shown = [output.get("text") or output.data["text/plain"] for output in cell.outputs]
     assert shown == ["a\nb\nend\n", "/tmp/ipykernel/7.py:1: UserWarning\n", "a figure", "after\n"]
@@ -137,7 +137,7 @@ def test_settled_notebooks_are_valid_and_settling_twice_changes_nothing():
 # --- a cell that fails -------------------------------------------------------------------------------------------
 
 
-def test_a_failing_notebook_leaves_the_report_and_says_where_to_look(project, settings):
+def test_a_failing_notebook_leaves_the_report_and_names_its_copy(project, settings):
     write(project.root, "01_small", "print('fine')")
     execute(project, settings, "01_small", "demo")
     before = report(project, "01_small").read_bytes()

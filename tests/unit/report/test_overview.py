@@ -4,7 +4,7 @@ from mmrec import config
 from mmrec.report import overview
 
 
-def test_the_overview_shows_every_setting_and_a_blank_where_none_applies(settings):
+def test_the_overview_shows_every_setting_or_a_blank(settings):
     table = overview.overview(settings.resolve("shop", "main"))
     assert table.columns.tolist() == ["popularity", "sasrec", "maf"]
     assert table.loc["model"].tolist() == ["Popularity", "SASRec", "MAF"]
@@ -21,7 +21,7 @@ def variants_of(settings, **changes):
     return replace(settings, experiments=settings.experiments | {"loss": {"variant": variant}})
 
 
-def test_differences_are_what_a_variant_changes_of_its_control(settings):
+def test_differences_are_the_settings_that_a_variant_changes(settings):
     changed = variants_of(settings, options={"text_weight": 0.7, "modalities": ("image",)}, training={"patience": 9})
     everything = changed.resolve("shop", "main") + changed.resolve("shop", "loss")
     (row,) = overview.differences(everything).itertuples(index=False)

@@ -22,7 +22,7 @@ def drawn(axes):
     return {container.get_label(): container for container in axes.containers}
 
 
-def test_whiskers_of_robustness_are_where_the_model_would_be_with_the_least_and_the_greatest_loss():
+def test_whiskers_of_robustness_show_the_interval_of_the_loss():
     rows = [
         (kind, modality, level, 0.5 - loss, loss, loss - 0.01 * (level > 0), loss + 0.03 * (level > 0))
         for kind in ("missing", "noise")
@@ -40,7 +40,7 @@ def test_whiskers_of_robustness_are_where_the_model_would_be_with_the_least_and_
     assert "share" in left.get_xlabel() and "noise" in right.get_xlabel() and "NDCG@10" in left.get_ylabel()
 
 
-def test_modality_dropout_shows_both_models_and_the_interval_at_the_one_with_dropout():
+def test_modality_dropout_shows_both_models_and_the_interval_of_the_difference():
     columns = ["modality", "level", "ndcg_10", "without", "difference", "ci_low", "ci_high"]
     rows = [("image", 0.0, 0.4, 0.5, -0.1, -0.12, -0.05), ("image", 1.0, 0.35, 0.2, 0.15, 0.1, 0.17)]
     (axes,) = figures.modality_dropout(pd.DataFrame(rows, columns=columns), 0.3).axes
@@ -54,7 +54,7 @@ def test_modality_dropout_shows_both_models_and_the_interval_at_the_one_with_dro
     assert axes.get_title(loc="left") == "image"
 
 
-def test_slices_say_where_neither_model_finds_an_answer():
+def test_slices_name_parts_without_any_hit():
     columns = ["slice", "label", "users", "ndcg_10", "baseline", "difference", "ci_low", "ci_high"]
     rows = [
         ("popularity of the answer", "0", 7, 0.0, 0.0, 0.0, 0.0, 0.0),
@@ -72,7 +72,7 @@ def test_slices_say_where_neither_model_finds_an_answer():
     ]
 
 
-def test_gradient_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_so():
+def test_gradient_agreement_has_a_line_for_each_task_and_seed():
     curves = pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1], "cos_id_text": [0.1, -0.2, 0.3]})
     curves = curves.assign(conflict_id_text=[0.25, 0.75, 0.0], cos_image_text=9.0, conflict_image_text=9.0)
     left, right = figures.gradient_agreement(curves).axes
@@ -81,7 +81,7 @@ def test_gradient_agreement_has_a_line_a_task_and_seed_in_percent_where_it_says_
     assert [text.get_text() for text in left.figure.legends[0].get_texts()] == ["text (a line: a seed)"]
 
 
-def test_attended_shows_chance_and_the_difference_to_the_other_model():
+def test_attended_shows_chance_and_the_difference_to_sasrec():
     table = pd.DataFrame({"modality": ["image", "text"], "observed": [0.3, 0.1], "users": [7, 9]})
     table = table.assign(chance=[0.2, 0.15], chance_low=[0.17, 0.14], chance_high=[0.21, 0.18])
     compared = pd.DataFrame({"difference": [0.1, -0.2], "ci_low": [0.05, -0.4], "ci_high": [0.2, -0.1]})

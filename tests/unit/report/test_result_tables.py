@@ -77,7 +77,7 @@ def test_groups_are_kept_apart(ranks):
 # --- comparisons.csv ---------------------------------------------------------------------------------------------
 
 
-def test_comparisons_have_the_columns_that_readers_rely_on(ranks):
+def test_columns_of_comparisons(ranks):
     table = tables.comparisons_table(ranks, "a", KS)
     assert table.columns.tolist() == [
         *["group", "experiment", "baseline", "protocol", "metric", "k", "difference", "ci_low", "ci_high"],
@@ -144,19 +144,19 @@ def test_holm_is_taken_over_the_experiments_of_one_group_and_measure(ranks):
         assert family["p_holm"].to_numpy() == pytest.approx(statistics.holm(family["p_value"].to_numpy()))
 
 
-def test_a_baseline_alone_has_nothing_to_be_compared_with(ranks):
+def test_a_baseline_alone_gives_no_comparisons(ranks):
     alone = tables.comparisons_table(ranks[ranks["experiment"] == "a"], "a", KS)
     assert len(alone) == 0
     assert "p_holm" in alone
 
 
-def test_a_user_whom_one_seed_never_asked_is_refused(ranks):
+def test_seeds_with_ranks_of_different_users_are_refused(ranks):
     hole = ranks.drop(ranks.query("experiment == 'b' and seed == 1 and user == 2").index)
     with pytest.raises(ValueError, match="seeds of 'b' have ranks of different users"):
         tables.comparisons_table(hole, "a", KS)
 
 
-def test_other_users_in_equal_number_are_refused(ranks):
+def test_experiments_with_ranks_of_different_users_are_refused(ranks):
     other = ranks.copy()
     other.loc[(other["experiment"] == "b") & (other["user"] == 2), "user"] = 7
     with pytest.raises(ValueError, match="'b' and its control 'a' have ranks of different users"):
@@ -236,7 +236,7 @@ def test_ranks_of_several_groups_are_gathered_with_their_name(ranks, tmp_path):
     pd.testing.assert_frame_equal(found[found["group"] == "main"], ranks, check_like=True)
 
 
-def test_a_group_that_was_never_run_is_named_with_what_to_do(tmp_path):
+def test_a_missing_group_is_named_with_the_notebook_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no runs of group 'loss' in .*loss: run notebook 4 first"):
         tables.gather_ranks({"loss": tmp_path / "loss"})
 
@@ -262,7 +262,7 @@ def verdict_of(low, high, k=10):
     return tables.verdict(next(pd.DataFrame([row | {"users": 9, "seeds": 3}]).itertuples()))
 
 
-def test_a_verdict_says_on_which_side_of_0_the_interval_lies():
+def test_a_verdict_names_the_side_of_0():
     assert verdict_of(0.1, 0.3) == (
         "b - a, full_unseen ndcg@10: +0.2000, 95 % interval [+0.1000, +0.3000] above 0, p_holm = 0.0200 "
         "(9 users, 3 seeds)"
@@ -275,7 +275,7 @@ def test_a_verdict_says_on_which_side_of_0_the_interval_lies():
 # --- parts of the users ------------------------------------------------------------------------------------------
 
 
-def test_users_are_cut_by_what_they_are_asked_for_and_by_what_is_known(make_sequences):
+def test_users_are_cut_by_popularity_and_by_length(make_sequences):
     # In training (all but the last two): 1 three times, 2 twice, 3 once; the rest never.
     sequences = make_sequences([[1, 2, 3, 4, 1], [1, 2, 5, 2], [1, 6, 3], [2, 1]], 8)
     slices = tables.user_slices(sequences)
@@ -299,7 +299,7 @@ def test_equal_values_stay_together(values, labels):
     assert cut.tolist() == labels
 
 
-def test_what_was_never_chosen_is_a_part_of_its_own_and_comes_first():
+def test_unchosen_items_are_the_first_part():
     cut = tables._cut(np.array([3, 0, 7]), np.arange(3), 2)
     assert cut.cat.categories.tolist() == ["0", "3", "4 to 7"] and cut.tolist() == ["3", "0", "4 to 7"]
 
