@@ -4,21 +4,18 @@ references/claims.yaml holds the claims and says which results had been read whe
 the rules. A claim is judged on the data sets with its tables: claims.csv has no row without evidence.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 from ruamel.yaml import YAML
 
 from mmrec.analysis.evidence import Evidence
-from mmrec.config import STRICT, ConfigError, Name
+from mmrec.config.types import Name, section, validate
 
 COLUMNS = ["id", "statement", "source", "rule", "dataset", "evidence", "verdict"]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@section
 class Claim:
     """A statement, its source in the paper card, and the evidence that judges it."""
 
@@ -28,25 +25,12 @@ class Claim:
 
 
 def load(path: Path) -> dict[str, Claim]:
-    """Read claims.yaml: id -> claim.
-
-    Raises:
-        ConfigError: names the claim and the wrong key.
-    """
-    raw = YAML(typ="safe").load(path)
-    try:
-        return TypeAdapter(dict[Name, Claim]).validate_json(json.dumps(raw))
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise ConfigError(f"{path.name}: {'; '.join(problems)}") from None
+    """Read claims.yaml: id -> claim. A ConfigError names the claim and the wrong key."""
+    return validate(dict[Name, Claim], YAML(typ="safe").load(path), path.name)
 
 
 def judge(claims: dict[str, Claim], tables: dict[str, Path]) -> pd.DataFrame:
-    """claims.csv: a row for each claim and data set with evidence.
-
-    Args:
-        tables: data set -> the folder of its tables.
-    """
+    """claims.csv: a row for each claim and data set with evidence; `tables` holds the folder of each data set."""
     rows = [
         (name, claim.statement, claim.source, claim.evidence.rule, dataset, *found)
         for name, claim in claims.items()
@@ -57,13 +41,13 @@ def judge(claims: dict[str, Claim], tables: dict[str, Path]) -> pd.DataFrame:
 
 
 def overview(judged: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim, a column a data set, verdicts inside; blank: no evidence."""
+    """Verdicts, a row a claim, a column a data set; blank: no evidence."""
     wide = judged.pivot(index="id", columns="dataset", values="verdict")
     return wide.loc[judged["id"].unique(), judged["dataset"].unique()].fillna("")
 
 
 def story(judged: pd.DataFrame) -> str:
-    """Every claim with its rule; below it verdict and evidence of each data set."""
+    """Every claim with its rule, and below it verdict and evidence of each data set."""
     lines = []
     for (name, statement, rule), rows in judged.groupby(["id", "statement", "rule"], sort=False):
         lines += [f"{name}: {statement}", f"    rule: {rule}"]

@@ -8,22 +8,20 @@ inconclusive     neither
 """
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from mmrec.config import STRICT, Name
+from mmrec.config.types import Name, section
+from mmrec.evaluation import PROTOCOLS
 from mmrec.statistics import holm, intervals, mean_p_value
 
 LEVEL = 0.05
 WORTH_HAVING = 0.05  # of the base
-PRIMARY = "full_unseen"
-Protocol = Literal["full_unseen", "full_all", "sampled_100"]
 Verdict = Literal["supported", "not supported", "inconclusive"]
 INTERVAL = "[{ci_low:+.4f}, {ci_high:+.4f}]"
 CERTAINTY = "p (Holm) {p_holm:.4f}, {users} users"
@@ -31,7 +29,7 @@ CERTAINTY = "p (Holm) {p_holm:.4f}, {users} users"
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A table, how its row is chosen, and the wording.
+    """The rule for the rows of one table, and its wording.
 
     `prepare` gives each row `base`, `ci_low`, `ci_high` and `p_holm`, or else its `verdict`.
     """
@@ -41,14 +39,13 @@ class Kind:
     prepare: Callable[[pd.DataFrame, Path], pd.DataFrame]  # the table and its folder -> rows to choose from
     keys: tuple[str, ...] = ()  # keys that a claim names
     optional: tuple[str, ...] = ()
-    fixed: dict[str, Any] = field(default_factory=dict)  # other columns that choose the row
-    claimed: Literal["better", "worse"] = "better"  # unless a claim says otherwise
+    fixed: dict[str, Any] = field(default_factory=dict)  # values of other columns
+    claimed: str = "better"  # or "worse"; a claim may say otherwise
 
 
 def _with_base(comparisons: pd.DataFrame, tables: Path) -> pd.DataFrame:
-    """Base: mean over seeds of the baseline's result on test. Drops comparisons without results."""
-    results = _read(tables, "results")
-    if results.empty:
+    """The base is the baseline's mean over seeds on test. Comparisons without results are dropped."""
+    if (results := _read(tables, "results")).empty:
         return results
     measure = ["protocol", "metric", "k"]
     base = results[results["split"] == "test"].groupby(["experiment", *measure])["value"].mean().rename("base")
@@ -56,7 +53,7 @@ def _with_base(comparisons: pd.DataFrame, tables: Path) -> pd.DataFrame:
 
 
 def _with_lowest_part(slices: pd.DataFrame, _: Path) -> pd.DataFrame:
-    """Correct over the parts of a slice. Repeat the lowest part above 0, which differs by data set, as `lowest`."""
+    """Correct over the parts of a slice. The lowest part above 0 differs by data set: it comes again as `lowest`."""
     by = slices.groupby(["slice", "experiment"], sort=False)["p_value"]
     slices = slices.assign(p_holm=by.transform(holm), part=slices["label"], base=slices["baseline"])
     lowest = slices[slices["label"] != "0"].drop_duplicates(["slice", "experiment"])
@@ -71,8 +68,7 @@ def _against_permutations(table: pd.DataFrame, _: Path) -> pd.DataFrame:
 
 def _largest_share(shares: pd.DataFrame, tables: Path) -> pd.DataFrame:
     """One row for the modality with the largest share; streams of ids and positions do not count."""
-    losses = _read(tables, "robustness")
-    if losses.empty:
+    if (losses := _read(tables, "robustness")).empty:
         return losses
     losses = losses.query("kind == 'missing' and level == 1 and modality != 'all'").set_index("modality")
     if len(losses) < 2:
@@ -110,7 +106,7 @@ COMPARISON = Kind(
     evidence="{difference:+.4f} " + INTERVAL + ", {effect:+.3f} deviations of users, " + CERTAINTY + ", {seeds} seeds",
     keys=("experiment", "baseline"),
     optional=("protocol", "claimed"),
-    fixed={"protocol": PRIMARY, "metric": "ndcg", "k": 10},
+    fixed={"protocol": "full_unseen", "metric": "ndcg", "k": 10},
     prepare=_with_base,
 )
 KINDS = {
@@ -181,18 +177,14 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@section
 class Evidence:
-    """One row of a table in `KINDS`, and the keys that choose it.
-
-    Raises:
-        ValueError: the table's row needs other keys than these.
-    """
+    """One row of a table in `KINDS`, chosen by the table's keys. Other keys raise ValueError."""
 
     table: Literal[tuple(KINDS)]
     experiment: Name | None = None
     baseline: Name | None = None
-    protocol: Protocol | None = None
+    protocol: Literal[PROTOCOLS] | None = None
     claimed: Literal["better", "worse"] | None = None
     kind: Literal["missing", "noise"] | None = None
     modality: Name | None = None
@@ -219,11 +211,7 @@ class Evidence:
         return kind.rule.format(**told, LEVEL=LEVEL, WORTH_HAVING=WORTH_HAVING)
 
     def judge(self, tables: Path) -> tuple[str, Verdict] | None:
-        """Evidence as a sentence, and the verdict; None: the data set has no evidence.
-
-        Args:
-            tables: reports/<dataset>/tables/.
-        """
+        """Evidence as a sentence, and the verdict, from reports/<dataset>/tables/; None without evidence."""
         kind, found = KINDS[self.table], _read(tables, self.table)
         if found.empty or (found := kind.prepare(found, tables)).empty:
             return None
@@ -234,13 +222,11 @@ class Evidence:
         if found.empty:
             return None
         (row,) = found.to_dict("records")
-        if "verdict" in row:
-            verdict = row["verdict"]
-        else:
+        if "verdict" not in row:
             sign = 1 if claimed == "better" else -1
             low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
-            verdict = _verdict(low, high, row["base"], row["p_holm"])
-        return kind.evidence.format(**row), verdict
+            row["verdict"] = _verdict(low, high, row["base"], row["p_holm"])
+        return kind.evidence.format(**row), row["verdict"]
 
 
 def _verdict(low: float, high: float, base: float, p_holm: float) -> Verdict:

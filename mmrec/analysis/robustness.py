@@ -22,10 +22,9 @@ SEED = 20240527
 
 
 def missing(feature: tuple[Tensor, Tensor], share: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
-    """Take the modality from a share of the items that have it. A smaller share is part of a larger one.
+    """Take a modality, (V + 1, F) and presence (V + 1,), from a share (0..1) of the items that have it.
 
-    Args:
-        feature: (V + 1, F), presence (V + 1,). share: 0..1.
+    The items of a smaller share are among those of a larger one.
     """
     matrix, present = feature
     having = present.nonzero().squeeze(1)
@@ -53,11 +52,10 @@ def disturbed(
     max_length: int,
     kinds: Iterable[str] = tuple(DISTURBANCES),
 ) -> Gains:
-    """Gains of trained models with disturbed features, one modality or all at once.
+    """Gains of trained models with disturbed features, one modality or all at once, by kinds of `DISTURBANCES`.
 
     Args:
         models: data -> one trained model a seed, which reads these data.
-        kinds: of `DISTURBANCES`.
     """
     whole = _gains(models, data, max_length)
     found = {}

@@ -1,11 +1,9 @@
 import json
-from typing import get_args
 
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mmrec import evaluation
 from mmrec.analysis import evidence
 
 BETTER = {"table": "comparisons", "experiment": "maf", "baseline": "sasrec"}
@@ -309,7 +307,3 @@ def test_every_kind_has_a_rule_and_no_evidence_without_its_table(tmp_path):
     for kind in kinds:
         assert asked(**kind).judge(tmp_path) is None
         assert "not supported:" in asked(**kind).rule
-
-
-def test_protocols_of_claims_are_those_of_the_evaluation():
-    assert get_args(evidence.Protocol) == evaluation.PROTOCOLS and evidence.PRIMARY in evaluation.PROTOCOLS
