@@ -1,4 +1,4 @@
-"""Pictures, words and categories turned into one matrix a modality, each row an item."""
+"""Features of items: one matrix a modality, from pictures, texts or categories."""
 
 
 class FeatureError(RuntimeError):

@@ -13,7 +13,7 @@ Features = dict[str, tuple[Tensor, Tensor]]
 
 
 def controlled_features(features: Features, controls: DataControls) -> Features:
-    """The features that a model sees: of every item the rarest category alone, then `disguised`; or none at all."""
+    """The features that a model sees: none, or all, with the rarest category alone and `disguised` if asked for."""
     if controls.features == "none":
         return {}
     if controls.categories == "rarest":
@@ -23,16 +23,10 @@ def controlled_features(features: Features, controls: DataControls) -> Features:
 
 
 def rarest(matrix: Tensor) -> Tensor:
-    """Each item's rarest category; in a tree of categories this is the innermost.
+    """Multi-hot categories (n, c) with each item's rarest one alone, the first column in a tie.
 
-    This is the traditional encoding by one label. It keeps the columns of the multi-hot matrix, so that both models
-    have the same size. The first column wins a tie.
-
-    Args:
-        matrix: multi-hot (n, c).
-
-    Returns:
-        (n, c) with a single 1 in each row that has any.
+    This is the traditional encoding by one label: in a tree of categories the rarest is the innermost. The columns
+    stay, so that both models have the same size.
     """
     order = matrix.sum(0).argsort(stable=True)  # columns, the rarest first
     has = matrix[:, order] > 0
@@ -41,11 +35,10 @@ def rarest(matrix: Tensor) -> Tensor:
 
 
 def disguised(features: Features, how: str) -> Features:
-    """Features that say nothing of their items; the same at every call.
+    """Features without information on their items; the same at every call.
 
-    Args:
-        how: `permuted`: each modality's vectors move among the items that have it. `random`: normal vectors of the same
-            size; as many categories as the item has, drawn evenly.
+    `permuted`: each modality's vectors move among the items that have it. `random`: normal vectors of the same size;
+    categories are drawn evenly, as many as the item has.
     """
     generator = torch.Generator().manual_seed(SEED)
     changed = {}
@@ -62,5 +55,5 @@ def disguised(features: Features, how: str) -> Features:
 
 
 def controlled_histories(sequences: Sequences, controls: DataControls, split: str, seed: int) -> Sequences:
-    """The histories that a model sees before the items of `valid` (and in training) or of `test`."""
+    """The histories that a model sees in training and before the items of `valid`, or before those of `test`."""
     return sequences.shuffled(split, seed) if controls.histories == "shuffled" else sequences

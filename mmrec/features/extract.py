@@ -1,8 +1,7 @@
-"""Encoders run over a catalogue: resumable, each distinct input once, joined back by row.
+"""Encoders run over a catalogue; an interrupted run resumes and ends with the same bits.
 
-The units of work are the distinct inputs (a picture's bytes, a text), ordered by content and cut into shards of a few
-batches. The cache keeps each finished shard under the hash of its inputs. An interrupted run therefore resumes and ends
-with the same bits.
+A unit is a distinct input: a picture's bytes or a text. Units are ordered by content and cut into shards of a few
+batches. The cache keeps each finished shard under the hash of its units.
 """
 
 import contextlib

@@ -38,7 +38,7 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     def __call__(self, picture: Image.Image) -> Tensor:
-        """Decode a picture to a (3, 224, 224) float32 tensor. Errors of the decoder pass through."""
+        """Decode a picture: (3, 224, 224) float32. Errors of the decoder pass through."""
         pixels = np.asarray(to_rgb(picture).resize((SIZE, SIZE), self.resampling), dtype=np.float32)  # (H, W, 3)
         scaled = (pixels - np.float32(self.mean)) / np.float32(self.std)
         return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
@@ -80,11 +80,7 @@ class ImageEncoder:
 
 
 def build(spec: VGG16 | EfficientNetLite0, root: Path, device: torch.device | str) -> ImageEncoder:
-    """The encoder that params.yaml describes; `root` is where its relative paths begin.
-
-    Raises:
-        FeatureError: weights are missing, are not the expected file, or lack a layer.
-    """
+    """The encoder that params.yaml describes; its relative paths begin at `root`. Wrong weights raise FeatureError."""
     network, identity, dim, prepare = _vgg16(spec, root) if isinstance(spec, VGG16) else _efficientnet_lite0(spec)
     return ImageEncoder(
         identity=identity | {"input": prepare.name, "batch_size": str(spec.batch_size)},

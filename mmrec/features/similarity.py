@@ -1,4 +1,4 @@
-"""Questions put to features and trained models, beside the result tables.
+"""Similarity of items by their features.
 
 Letters: V items, F feature width, n items asked about.
 """
@@ -13,7 +13,7 @@ from mmrec.data.sequences import Sequences
 from mmrec.features.store import Features, standardise
 
 SHUFFLES = 200  # pairings at random, for the interval of chance
-PAIRS = 50_000  # consecutive ones, at most: rows of 4096 numbers each, held twice, and paired anew 200 times
+PAIRS = 50_000  # at most: rows of up to 4096 numbers are held twice, and paired anew for each shuffle
 SEED = 20240527
 
 
@@ -23,10 +23,7 @@ def _directions(features: Features) -> Tensor:
 
 
 def neighbours(features: Features, items: list[int], count: int) -> Tensor:
-    """Each item and the `count` others most similar to it, by cosine of standardised features: (n, 1 + count).
-
-    Fewer columns if fewer items have the modality.
-    """
+    """Each item and the `count` most similar others by cosine of standardised features: (n, 1 + count) or fewer."""
     directions = _directions(features)
     similarity = directions[items] @ directions.T  # (n, V + 1)
     similarity[:, ~features.mask] = -torch.inf
@@ -35,7 +32,7 @@ def neighbours(features: Features, items: list[int], count: int) -> Tensor:
 
 
 def example_items(encoded: dict[str, Features], modality: str, count: int) -> list[int]:
-    """Items to show: of those that have a modality the ones with most others, evenly spread over the catalogue."""
+    """Items with a modality and the most other modalities, evenly spread over the catalogue."""
     held = torch.stack([features.mask for features in encoded.values()]).sum(0) * encoded[modality].mask
     complete = (held == held.max()).nonzero().squeeze(1)
     places = torch.linspace(0, len(complete) - 1, count + 2)[1:-1].round().long()
@@ -43,13 +40,13 @@ def example_items(encoded: dict[str, Features], modality: str, count: int) -> li
 
 
 def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -> pd.DataFrame:
-    """Are consecutive choices more alike than chance? Training parts only; of many pairs, PAIRS drawn by lot.
+    """Are consecutive choices of the training parts more alike than chance? At most PAIRS pairs are drawn.
 
-    Chance: the same first and second choices, paired at random. So what is merely popular cannot look like taste.
+    Chance pairs the same first and second choices at random, so that popularity cannot look like taste.
 
     Returns:
-        A row a modality: mean cosine of consecutive pairs; mean, 2.5 % and 97.5 % points of the random pairings;
-        excess = difference of the means; pairs looked at, in which both items have the modality.
+        A row a modality: mean cosine of consecutive pairs; mean, 2.5 % and 97.5 % points of random pairings; excess
+        (difference of the means); number of pairs with the modality on both sides.
     """
     items = sequences.training_items()
     owner = torch.repeat_interleave((sequences.train_end - sequences.offsets[:-1]).clamp(min=0))

@@ -19,8 +19,7 @@ from mmrec.files import atomic
 class Features:
     """Row i belongs to item i of the catalogue; row 0 is padding. Items that lack the modality have a row of zeros.
 
-    Raises:
-        FeatureError: the three parts do not fit together.
+    Parts that do not fit together raise FeatureError.
     """
 
     matrix: Tensor  # (n_items + 1, d) float32
@@ -44,10 +43,7 @@ class Features:
 def save(path: Path, features: Features) -> None:
     """Write a safetensors file, whole or not at all. Equal features give equal bytes.
 
-    Features are float32 in memory. `meta["stored"] == "float16"` halves the file and keeps three digits.
-
-    Raises:
-        FeatureError: a value is too large for float16.
+    `meta["stored"] == "float16"` halves the file and keeps three digits. Larger values raise FeatureError.
     """
     matrix = features.matrix.half() if features.meta.get("stored") == "float16" else features.matrix
     if not matrix.isfinite().all():
@@ -60,11 +56,7 @@ def save(path: Path, features: Features) -> None:
 
 
 def load(path: Path) -> Features:
-    """Read a file of `save`, as float32.
-
-    Raises:
-        FeatureError: no such file, or not a whole and consistent one.
-    """
+    """Read a file of `save`, as float32. A missing, damaged or inconsistent file raises FeatureError."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             meta = json.loads(file.metadata()["meta"])
@@ -81,8 +73,8 @@ def load(path: Path) -> Features:
 def standardise(features: Features) -> Tensor:
     """Columns as z-scores over the items that have the modality: (n_items + 1, d) float32.
 
-    The transform reads items alone, no interactions, so that validation and test cannot leak into it. Constant columns,
-    padding and items that lack the modality become 0.
+    Interactions play no part, so that validation and test cannot leak. Constant columns, padding and items that lack
+    the modality become 0.
     """
     scaled = torch.zeros_like(features.matrix)
     present = features.matrix[features.mask].double()  # sums of thousands of rows
@@ -95,7 +87,7 @@ def standardise(features: Features) -> Tensor:
 
 
 def overview(encoded: dict[str, Features]) -> pd.DataFrame:
-    """A table for readers: each modality's encoder, its items, and the reasons for missing ones."""
+    """Each modality's encoder, its items, and the reasons for missing ones, as a table for readers."""
     rows = {}
     for modality, features in encoded.items():
         identity, counts = features.meta["encoder"], features.meta["counts"]

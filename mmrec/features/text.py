@@ -47,8 +47,8 @@ class TextEncoder:
 def pool(output, mask: Tensor, pooling: str) -> Tensor:
     """One vector a text, (B, D), from BERT's output and its attention mask (B, T).
 
-    `cls`: the last state of the first token. `pooler`: that state through BERT's own dense layer and tanh.
-    `mean`: of the last states of all real tokens.
+    `cls`: the last state of the first token. `pooler`: that state after BERT's own dense layer and tanh.
+    `mean`: the mean of the last states of all real tokens.
     """
     states = output.last_hidden_state  # (B, T, D)
     if pooling == "pooler":
@@ -60,12 +60,10 @@ def pool(output, mask: Tensor, pooling: str) -> Tensor:
 
 
 def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
-    """The encoder that params.yaml describes; `root` is where its relative paths begin.
+    """The encoder that params.yaml describes; its relative paths begin at `root`.
 
-    Silences progress bars and warnings of the libraries, which would end up in notebooks.
-
-    Raises:
-        FeatureError: files are missing or cannot be fetched, or hold no weights for a layer that is used.
+    Missing files or tensors raise FeatureError. Progress bars and warnings of the libraries, which would end up in
+    notebooks, are silenced.
     """
     disable_progress_bars()
     hub_logging.set_verbosity_error()

@@ -74,8 +74,8 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
 def settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook without times, durations, paths and ids of the run, its pictures quantised.
 
-    The clock cuts printed text into pieces: neighbouring pieces become one output. A warning names a file after the
-    process that compiled the cell: the process number goes.
+    Jupyter cuts printed text by the clock: neighbouring pieces become one output. A warning names the process that
+    compiled its cell: the number goes.
     """
     notebook.metadata = nbformat.from_dict(
         {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
@@ -112,18 +112,17 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
 def _followed(path: Path) -> Iterator[None]:
     """Copy the lines that others append to a file to the terminal while the block runs.
 
-    papermill's own means show only what cells print, and that stays in the notebook.
+    papermill itself shows printed output alone, and that stays in the notebook.
     """
     done = threading.Event()
 
     def follow() -> None:
+        last_look = False
         with path.open(encoding="utf-8") as file:
-            while True:
+            while not last_look:
                 last_look = done.wait(0.5)
                 sys.stderr.write(file.read())
                 sys.stderr.flush()
-                if last_look:
-                    return
 
     path.touch()
     thread = threading.Thread(target=follow, daemon=True)

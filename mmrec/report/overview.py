@@ -1,4 +1,4 @@
-"""Tables of the settings of experiments."""
+"""Tables of the settings of a data set's experiments, controls included."""
 
 from dataclasses import asdict
 
@@ -8,21 +8,13 @@ from mmrec import config
 
 
 def originals(experiments: list[config.Experiment]) -> list[config.Experiment]:
-    """Experiments that are no variant: they have no control, or another model is their control.
-
-    Args:
-        experiments: all of a data set, controls included.
-    """
+    """Experiments that are no variant: they have no control, or another model is their control."""
     models = {experiment.name: type(experiment.model) for experiment in experiments}
     return [e for e in experiments if e.control is None or models[e.control] is not type(e.model)]
 
 
 def differences(experiments: list[config.Experiment]) -> pd.DataFrame:
-    """Changes of each variant to its control: group, experiment, control, `setting: its own (control's)`.
-
-    Args:
-        experiments: all of a data set, controls included.
-    """
+    """The settings that each variant changes, as `setting: its own (its control's)`."""
     settings = {experiment.name: _settings(experiment) for experiment in experiments}
     others = originals(experiments)
     rows = []
@@ -34,7 +26,7 @@ def differences(experiments: list[config.Experiment]) -> pd.DataFrame:
 
 
 def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
-    """Settings of each experiment, a column each; blank: does not apply."""
+    """Settings, a column an experiment; blank: the experiment has no such setting."""
     rows = [_settings(experiment) for experiment in experiments]
     return pd.DataFrame(rows, index=[experiment.name for experiment in experiments]).T.fillna("")
 

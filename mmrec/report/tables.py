@@ -1,4 +1,4 @@
-"""Tables of reports/<dataset>/tables/, from per-user ranks. Rounded where shown, never where stored."""
+"""Tables of reports/<dataset>/tables/, from per-user ranks. Numbers are rounded where shown, never where stored."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -89,16 +89,13 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
 
 
 def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series]) -> pd.DataFrame:
-    """slices.csv: NDCG@10 (full_unseen, test) in parts of the users, and differences to the baseline there.
+    """slices.csv: NDCG@10 (full_unseen, test) by part of the users, and the difference to the baseline there.
 
     Args:
-        ranks: as for `comparisons_table`. slices: name -> label of each user, an ordered category, indexed by user.
-
-    Returns:
-        slice, label, users, experiment, ndcg_10, baseline, difference, ci_low, ci_high, p_value.
+        ranks: as for `results_table`. slices: as returned by `user_slices`.
     """
-    tables = []
-    asked, primary = ranks[ranks["split"] == "test"], "protocol == 'full_unseen' and metric == 'ndcg'"
+    tables, primary = [], "protocol == 'full_unseen' and metric == 'ndcg'"
+    asked = ranks[ranks["split"] == "test"]
     for name, labels in slices.items():
         for label in labels.cat.categories:
             part = asked[asked["user"].isin(labels.index[labels == label])]
@@ -113,23 +110,20 @@ def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series
     return pd.concat(tables, ignore_index=True)[columns]
 
 
-def user_slices(sequences: Sequences, parts: int = 3) -> dict[str, pd.Series]:
+def user_slices(sequences: Sequences) -> dict[str, pd.Series]:
     """Test users by how often their test item was chosen in training, and by length of history.
 
-    Items never chosen in training are a part of their own: their ids have learned nothing. The other users are cut
-    into parts as equal as ties allow.
+    Users whose item was never chosen in training are a part of their own: its id has learned nothing. The others are
+    cut into three parts, as equal as ties allow.
 
     Returns:
-        `popularity of the answer` and `length of the history`: an ordered category for each test user.
+        name of the slice -> label of each user, an ordered category indexed by user.
     """
     users = (sequences.test >= 0).nonzero().squeeze(1).cpu()
     target = sequences.test.cpu()[users]
-    chosen = sequences.item_counts().cpu()[sequences.items.cpu()[target] - 1].numpy()
-    length = (target - sequences.offsets.cpu()[users]).numpy()
-    return {
-        "popularity of the answer": _cut(chosen, users.numpy(), parts),
-        "length of the history": _cut(length, users.numpy(), parts),
-    }
+    chosen = sequences.item_counts().cpu()[sequences.items.cpu()[target] - 1]
+    values = {"popularity of the answer": chosen, "length of the history": target - sequences.offsets.cpu()[users]}
+    return {name: _cut(of.numpy(), users.numpy(), 3) for name, of in values.items()}
 
 
 def _cut(values: np.ndarray, users: np.ndarray, parts: int) -> pd.Series:
@@ -154,11 +148,7 @@ def summary(
 
 
 def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
-    """Per-user ranks of all groups: group, experiment, seed, split, user, a rank a protocol.
-
-    Raises:
-        FileNotFoundError: a group has not been run.
-    """
+    """Per-user ranks of all groups (see `results_table`). FileNotFoundError names a group that was not run."""
     tables = []
     for group, folder in folders.items():
         if not (folder / "ranks.parquet").exists():
@@ -172,7 +162,7 @@ def gather_ranks(folders: dict[str, Path]) -> pd.DataFrame:
 
 
 def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str, k: int | None) -> pd.DataFrame:
-    """group, experiment, mean, low, high (95 % interval over seeds) and `values`, one a seed."""
+    """group, experiment, `values` (one a seed), mean, low and high (95 % interval over seeds)."""
     part = results[(results["split"] == split) & (results["protocol"] == protocol) & (results["metric"] == metric)]
     part = part[part["k"].isna() if k is None else part["k"].eq(k)]
     table = part.groupby(["group", "experiment"], sort=False)["value"].agg(list).reset_index(name="values")
@@ -180,13 +170,10 @@ def by_experiment(results: pd.DataFrame, split: str, protocol: str, metric: str,
 
 
 def gradient_agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
-    """gradient_agreement.csv: cosine of the gradients of each pair of tasks, over all steps of a training.
+    """gradient_agreement.csv: mean cosine of two tasks' gradients, and the share of steps with a cosine below 0.
 
     Args:
         curves: of `TaskGradients`, one experiment: seed, epoch, `cos_<a>_<b>` and `conflict_<a>_<b>` of pairs.
-
-    Returns:
-        seed, tasks (`<a>, <b>`), cosine (mean), conflicting (share of the steps with a cosine below 0).
     """
     means = curves.groupby("seed").mean(numeric_only=True)
     pairs = [name.removeprefix("cos_") for name in means if name.startswith("cos_")]
@@ -199,14 +186,13 @@ def gradient_agreement_table(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_table(published: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """published.csv: each published number with our test result of the same experiment.
+    """published.csv: each published number beside our test result of the same experiment.
+
+    `ratio` is ours / published; `ci_low` and `ci_high` are the 95 % interval over seeds, nan with one seed. An
+    experiment without results has nan.
 
     Args:
         published: model, experiment, protocol, metric, k, published, source. results: see `results_table`.
-
-    Returns:
-        The rows with `ours`, `ci_low` and `ci_high` (95 % over seeds; nan with one seed), `ratio` (ours / published)
-        and `seeds`; nan where the experiment has no results.
     """
     keys = ["experiment", *MEASURE]
     values = results[results["split"] == "test"].groupby(keys)["value"].agg(list).reset_index()
