@@ -55,12 +55,9 @@ def _last_position(
 def stream_shares(attention: Attention, streams: list[str], sequences: Sequences, max_length: int) -> pd.DataFrame:
     """Each stream's share of the variance of the fused scores, for fusion by `sum`.
 
-    The fused score is a sum. Its variance over a user's items is therefore the sum of each stream's covariance with it.
-    A stream's share is its part of that sum, over all test users and heads. It is below 0 for a stream that opposes
-    the others.
-
-    Returns:
-        layer (from 1), stream, share; the shares of a layer add up to 1.
+    The fused score is a sum, so its variance over a user's items is the sum of each stream's covariance with it. A
+    stream's share is its part of that sum, over all test users and heads. A stream that opposes the others has a share
+    below 0. Layers count from 1, and the shares of a layer add up to 1.
     """
     with_fused = 0
     for _, lengths, _, scores in _last_position(attention, sequences, max_length):
@@ -76,10 +73,7 @@ def stream_shares(attention: Attention, streams: list[str], sequences: Sequences
 def examples(
     attention: Attention, sequences: Sequences, titles: list[str], max_length: int, count: int
 ) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """The last layer's attention of some test users, mean over heads; see `figures.attention`.
-
-    Args:
-        titles: of item 1, 2, ...
+    """The last layer's attention of some test users, mean over heads; `titles` are those of item 1, 2, ...
 
     Returns:
         For each user weights (T, T) after fusion, scores (S, T) before fusion at the last position, T item labels.

@@ -21,22 +21,22 @@ NOISE = (0.25, 0.5, 1.0, 2.0)  # in standard deviations of each column
 SEED = 20240527
 
 
-def missing(feature: tuple[Tensor, Tensor], share: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
+def missing(feature: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
     """Take a modality, (V + 1, F) and presence (V + 1,), from a share (0..1) of the items that have it.
 
     The items of a smaller share are among those of a larger one.
     """
     matrix, present = feature
     having = present.nonzero().squeeze(1)
-    order = torch.randperm(len(having), generator=torch.Generator().manual_seed(seed)).to(having.device)
+    order = torch.randperm(len(having), generator=torch.Generator().manual_seed(SEED)).to(having.device)
     return matrix, present.index_fill(0, having[order[: round(share * len(having))]], False)
 
 
-def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = SEED) -> tuple[Tensor, Tensor]:
+def noisy(feature: tuple[Tensor, Tensor], strength: float) -> tuple[Tensor, Tensor]:
     """Add Gaussian noise to the items that have the modality: `strength` times each column's standard deviation."""
     matrix, present = feature
     spread = matrix[present].std(0, correction=0)
-    draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(seed)).to(matrix)
+    draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(SEED)).to(matrix)
     return torch.where(present[:, None], matrix + strength * spread * draw, matrix), present
 
 

@@ -1,7 +1,4 @@
-"""Figures of notebooks 1 and 2: a data set and its features.
-
-Letters: U users, V items.
-"""
+"""Figures of notebooks 1 and 2: a data set and its features."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
 
 
 def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
-    """Histogram of sequence lengths (U,), and popularity of items (V,) by rank."""
+    """Histogram of sequence lengths (users,), and popularity by rank of interactions an item (items,)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
     longest = np.quantile(lengths, 0.99)
     wide = max(1, int(longest - lengths.min()) // 60)  # else a comb
