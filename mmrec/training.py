@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 
@@ -147,14 +148,15 @@ def _epoch(
     steps = 0
     for batch in training_batches(sequences, max_length, training.batch_size, generator):
         optimiser.zero_grad()
-        for items, targets, share in batch:
-            parts = model.loss(items, targets, next_item)
-            if apart:
-                apart.add({name: task * share for name, task in model.tasks(parts).items()})
-            else:
-                (parts["total"] * share).backward()
-            for name, value in parts.items():  # summed on the device: reading a number would make every step wait
-                sums[name] = sums.get(name, 0) + value.detach() * share
+        with nullcontext() if apart else model.shared():
+            for items, targets, share in batch:
+                parts = model.loss(items, targets, next_item)
+                if apart:
+                    apart.add({name: task * share for name, task in model.tasks(parts).items()})
+                else:
+                    (parts["total"] * share).backward()
+                for name, value in parts.items():  # summed on the device: reading a number would make every step wait
+                    sums[name] = sums.get(name, 0) + value.detach() * share
         if apart:
             sums |= {name: sums.get(name, 0.0) + value for name, value in apart.settle().items()}
         nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)

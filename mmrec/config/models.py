@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mmrec.config.types import Count, Modalities, Modality, Share, Weight, section
+from mmrec.config.types import Count, Modalities, Modality, Positive, Share, Weight, section
 
 
 def _heads_divide(dim: int, heads: int) -> None:
@@ -34,10 +34,19 @@ class MarkovChain:
 
 
 @section
-class GRU4Rec:
-    """Hidasi et al. 2016."""
+class ItemVectors:
+    """What an item is, as input and in the scores; see `models.item_vectors`."""
 
     dim: Count
+    modalities: Modalities = ()  # those that the model reads
+    item_vector: Literal["id", "id_and_features", "features"] = "id"
+    maps: Literal["shared", "apart"] = "shared"  # of features, for the input and for scoring
+
+
+@section
+class GRU4Rec(ItemVectors):
+    """Hidasi et al. 2016."""
+
     hidden: Count
     layers: Count  # of the GRU; one did best in the paper
     dropout: Share  # of the embedded items
@@ -90,6 +99,15 @@ class SASRecF(Multimodal):
 
 
 @section
+class UniSRec(ItemVectors, SASRec):
+    """Hou et al. 2022, without pre-training."""
+
+    experts: Count  # of the adaptor
+    adaptor_dropout: Share  # of its input
+    temperature: Positive  # of cosines
+
+
+@section
 class FDSA(Multimodal):
     """Zhang et al. 2019."""
 
@@ -102,10 +120,12 @@ class NOVA(Multimodal):
 
 
 @section
-class MAF(Multimodal):
-    """Multimodal attention fusion, the paper's model. `dim` is the width of the id stream, which gives the values."""
+class MAF(ItemVectors, Multimodal):
+    """Multimodal attention fusion, the paper's model, and every channel that features can take."""
 
-    stream_dim: Count  # of the other streams, which only steer attention
+    stream_dim: Count  # of the other streams; `dim` is the id stream's
+    attention: bool = True  # whether streams of features have queries and keys
+    values: Literal["id", "concatenated"] = "id"  # their source: reading A or B of the paper
     fusion_stage: Literal["scores", "cross", "joint", "early_concat", "early_sum", "late"]  # see `models.bodies`
     score_fusion: Literal["sum", "concat", "gate"]  # for the stages `scores` and `cross`
     position: Literal["stream", "added"]  # a stream of its own, or added to the id embedding
@@ -121,6 +141,8 @@ class MAF(Multimodal):
         _heads_divide(self.dim, self.heads)
         _heads_divide(self.stream_dim, self.heads)
         stage = f"fusion_stage {self.fusion_stage}"
+        if self.fusion_stage not in ("scores", "cross") and (not self.attention or self.values != "id"):
+            raise ValueError(f"{stage}: attention and values are switches of the stages scores and cross")
         if self.fusion_stage in ("early_sum", "late") and self.stream_dim != self.dim:
             raise ValueError(f"{stage} adds streams: stream_dim must be dim, {self.dim}, not {self.stream_dim}")
         if self.fusion_stage == "late" and self.position == "stream":
@@ -139,10 +161,11 @@ MODELS = {
     "sasrec": SASRec,
     "sasrecf": SASRecF,
     "fdsa": FDSA,
+    "unisrec": UniSRec,
     "nova": NOVA,
     "maf": MAF,
 }
-Model = Popularity | ItemKNN | MarkovChain | GRU4Rec | Caser | BERT4Rec | SASRec | SASRecF | FDSA | NOVA | MAF
+Model = Popularity | ItemKNN | MarkovChain | GRU4Rec | Caser | BERT4Rec | SASRec | SASRecF | FDSA | UniSRec | NOVA | MAF
 
 
 def sees(model: Model, modality: Modality) -> bool:

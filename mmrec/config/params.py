@@ -132,7 +132,8 @@ class Config:
         shown = () if data.features == "none" else source.modalities
         if hasattr(model, "modalities"):
             model = replace(model, modalities=tuple(m for m in model.modalities if m in shown))
-        if isinstance(model, FDSA) and not model.modalities and group in source.groups:
+        needy = isinstance(model, FDSA) or getattr(model, "item_vector", "id") == "features"
+        if needy and not model.modalities and group in source.groups:
             raise ConfigError(f"{where}: it needs a modality, and {dataset} has none of those it names")
         if data.categories != "all" and not ("category" in shown and sees(model, "category")):
             raise ConfigError(f"{where}.data.categories: no category is shown there; say all, or needs: [category]")

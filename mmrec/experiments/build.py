@@ -19,8 +19,9 @@ from mmrec.models.nova import NOVA
 from mmrec.models.popularity import Popularity
 from mmrec.models.sasrec import SASRec
 from mmrec.models.sasrecf import SASRecF
+from mmrec.models.unisrec import UniSRec
 
-_EVERY = (Popularity, ItemKNN, MarkovChain, GRU4Rec, Caser, BERT4Rec, SASRec, SASRecF, FDSA, NOVA, MAF)
+_EVERY = (Popularity, ItemKNN, MarkovChain, GRU4Rec, Caser, BERT4Rec, SASRec, SASRecF, FDSA, UniSRec, NOVA, MAF)
 MODELS = {getattr(config, model.__name__): model for model in _EVERY}  # a model has the class name of its settings
 
 

@@ -17,6 +17,7 @@ RESULTS_VERSIONS = {
     "sasrec": 1,
     "sasrecf": 1,
     "fdsa": 1,
+    "unisrec": 1,
     "nova": 1,
     "maf": 1,
 }

@@ -13,9 +13,11 @@ from mmrec.models.layers import Block, blocks
 
 
 class ScoreFused(nn.Module):
-    """Streams are fused in the attention scores of every layer; values come from the id stream alone (as in DIF-SR).
+    """Streams are fused in the attention scores of every layer.
 
     `scores`: each stream has queries and keys. `cross`: queries come from the id stream, keys from each stream.
+    `attention: false`: streams of features have neither.
+    `values: id`: values come from the id stream alone (as in DIF-SR). `concatenated`: from all streams side by side.
 
     Args:
         widths: of each stream, the id stream first.
@@ -25,19 +27,31 @@ class ScoreFused(nn.Module):
         super().__init__()
         shape = {"heads": settings.heads, "dropout": settings.dropout, "max_length": max_length}
         shape |= {"fusion": settings.score_fusion, "cross": settings.fusion_stage == "cross"}
-        self.blocks = nn.ModuleList(Block(stream_dims=widths, **shape) for _ in range(settings.layers))
+        before = 1 if settings.position == "added" else 2  # the streams of ids and positions come before the features
+        self.steering = slice(None if settings.attention else before - 1)  # of the streams behind the ids
+        self.carrying = slice(before - 1, None) if settings.values == "concatenated" else slice(0)
+        shape |= {"value_dim": widths[0] + sum(widths[1:][self.carrying])}
+        stream_dims = [widths[0], *widths[1:][self.steering]]
+        self.blocks = nn.ModuleList(Block(stream_dims=stream_dims, **shape) for _ in range(settings.layers))
 
     def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
         """x (B, T, D) the id stream, others (B, T, D_s) -> states (B, T, D)."""
         for block in self.blocks:
-            x, _, _ = block(x, others)
+            x, _, _ = self._layer(block, x, others)
         return x
+
+    def _layer(
+        self, block: Block, x: Tensor, others: list[Tensor], need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        carried = others[self.carrying]
+        moved = torch.cat([x, *carried], -1) if carried else None
+        return block(x, others[self.steering], need_weights, moved=moved)
 
     def attention(self, x: Tensor, others: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Weights (layers, B, H, T, T), and scores of each stream before fusion (layers, B, H, S, T, T)."""
         shown = []
         for block in self.blocks:
-            x, weights, scores = block(x, others, need_weights=True)
+            x, weights, scores = self._layer(block, x, others, need_weights=True)
             shown.append((weights, scores))
         return torch.stack([w for w, _ in shown]), torch.stack([s for _, s in shown])
 

@@ -6,6 +6,7 @@ The paper's own loss compares with the other targets of a batch of parallel sess
 from torch import Tensor, nn
 
 from mmrec.config import models as config
+from mmrec.models.item_vectors import Features, ItemVectors
 from mmrec.models.layers import Dropout, initialise
 from mmrec.models.next_item import NextItemModel
 
@@ -19,13 +20,13 @@ class GRU4Rec(NextItemModel):
     with the same embedding, so that a linear layer leads from H back to D. Sequences of any length are read whole.
     """
 
-    def __init__(self, settings: config.GRU4Rec, *, n_items: int):
+    def __init__(self, settings: config.GRU4Rec, *, n_items: int, features: Features):
         super().__init__()
-        self.item = nn.Embedding(n_items + 1, settings.dim, padding_idx=0)
+        self.item = ItemVectors(settings, n_items=n_items, features=features)
         self.dropout = Dropout(settings.dropout)
         self.gru = nn.GRU(settings.dim, settings.hidden, settings.layers, batch_first=True)
         self.out = nn.Linear(settings.hidden, settings.dim)
-        initialise(self.item)
+        self.item.apply(initialise)
 
     def forward(self, items: Tensor) -> Tensor:
         """items (B, T), right-padded with 0 -> states (B, T, D)."""

@@ -107,6 +107,7 @@ class StreamAttention(nn.Module):
 
     Args:
         cross: all queries come from the first stream; the others give keys alone.
+        value_dim: width of the values' source, if that is not the first stream.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class StreamAttention(nn.Module):
         max_length: int,
         fusion: str = "sum",
         cross: bool = False,
+        value_dim: int | None = None,
     ):
         super().__init__()
         dim = stream_dims[0]
@@ -127,7 +129,7 @@ class StreamAttention(nn.Module):
         self.dropout = Dropout(dropout)
         self.query = nn.ModuleList(nn.Linear(dim if cross else d, d) for d in stream_dims)
         self.key = nn.ModuleList(nn.Linear(d, d) for d in stream_dims)
-        self.value = nn.Linear(dim, dim)
+        self.value = nn.Linear(value_dim or dim, dim)
         self.out = nn.Linear(dim, dim)
         self.fusion = ScoreFusion(kind=fusion, streams=len(stream_dims), max_length=max_length)
 
@@ -143,7 +145,7 @@ class StreamAttention(nn.Module):
         Args:
             streams: S tensors (B, T, D_s); the first, of width D, also gives the values.
             key_mask: (B, T) bool, the keys that every position attends to, later ones too; None: causal attention.
-            moved: (B, T, D), source of the values instead of the first stream.
+            moved: (B, T, `value_dim`), source of the values instead of the first stream.
 
         Returns:
             output (B, T, D); and, from the explicit path, fused weights (B, H, T, T) and each stream's scaled scores
@@ -198,13 +200,16 @@ class Block(nn.Module):
         need_weights: bool = False,
         key_mask: Tensor | None = None,
         guide: Tensor | None = None,
+        moved: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x (B, T, D) the id stream, others (B, T, D_s) -> the new id stream, weights and scores of `StreamAttention`.
 
-        A guide (B, T, D) gives the id stream's queries and keys in its place.
+        A guide (B, T, D) gives the id stream's queries and keys in its place; `moved` gives the values in its place.
         """
         asking = x if guide is None else guide
-        attended, weights, scores = self.attention([asking, *others], need_weights, key_mask, moved=x)
+        attended, weights, scores = self.attention(
+            [asking, *others], need_weights, key_mask, x if moved is None else moved
+        )
         x = self.attention_norm(x + self.dropout(attended))
         x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return x, weights, scores

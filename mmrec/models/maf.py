@@ -1,12 +1,17 @@
 """MAF, multimodal attention fusion: the paper's model as far as its abstract describes it (arXiv 2405.17959).
 
-Item ids, positions, images, texts and categories each attend on their own; the scores are fused; the fused weights
-move values of the id stream alone (the reading of DIF-SR, Xie et al. 2022). Heads predict the next item and its image
-feature, text feature and categories; total = id + w_image image + w_text text + w_category category.
+Features act through four channels, each a switch:
+
+- attention: item ids, positions, images, texts and categories each attend on their own; their scores are fused.
+- values: the fused weights move values of the id stream alone (reading A: DIF-SR, Xie et al. 2022), or of the id stream
+  and all features concatenated (reading B).
+- item vector: an item, as input and in the scores, is its id's embedding plus maps of its features, see `ItemVectors`.
+- losses: heads predict the next item's image feature, text feature and categories;
+  total = id + w_image image + w_text text + w_category category.
 
 In each layer softmax(f(Q_1 K_1^T, .., Q_S K_S^T) / sqrt(d)) V under a causal mask, with Q_s = R_s W_Q^s and
-K_s = R_s W_K^s of every stream R_s, V = R_id W_V, and f a sum, a linear map of the score rows side by side or a gate
-(DIF-SR, section 4.2; `layers.ScoreFusion`).
+K_s = R_s W_K^s of every stream R_s; V = R_id W_V, in reading B V = [R_id; R_image; R_text; R_category] W_V. f is a sum,
+a linear map of the score rows side by side or a gate (DIF-SR, section 4.2; `layers.ScoreFusion`).
 
 Every choice that the abstract leaves open is a setting, see `config.models.MAF`.
 """
@@ -18,14 +23,15 @@ from mmrec import losses
 from mmrec.config import models as config
 from mmrec.losses import Criterion
 from mmrec.models.bodies import BODIES
+from mmrec.models.item_vectors import Features, ItemVectors
 from mmrec.models.layers import Dropout, Positions, initialise
-from mmrec.models.modalities import Features, MultimodalModel, encoders
+from mmrec.models.modalities import MultimodalModel, encoders
 
 
 class MAF(MultimodalModel):
     """Letters: B batch, T time, D width of the id stream, D_s of the others, V items, F feature width.
 
-    Without modalities and with `position: added` it is SASRec, parameter for parameter. A head needs the features of
+    With every channel off and `position: added` it is SASRec, parameter for parameter. A head needs the features of
     its modality, not the stream. Score fusions that read whole rows count positions from the oldest.
 
     With `weighting: uncertainty` each loss L becomes exp(-s) L + s / 2 after its fixed weight. s is learned, the
@@ -34,9 +40,10 @@ class MAF(MultimodalModel):
 
     def __init__(self, settings: config.MAF, *, n_items: int, max_length: int, features: Features):
         super().__init__()
-        dim, modalities = settings.dim, settings.modalities
+        dim = settings.dim
+        modalities = settings.modalities if settings.attention or settings.values == "concatenated" else ()
         self.settings = settings
-        self.item = nn.Embedding(n_items + 1, dim, padding_idx=0)
+        self.item = ItemVectors(settings, n_items=n_items, features=features)
         self.position_added = settings.position == "added"
         start = settings.positions_from
         self.position = Positions(max_length, dim if self.position_added else settings.stream_dim, start=start)

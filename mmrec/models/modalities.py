@@ -8,10 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mmrec.models.item_vectors import Features
 from mmrec.models.next_item import NextItemModel
-
-Features = dict[str, tuple[Tensor, Tensor]]
-"""Modality -> (standardised features (V + 1, F) float32, presence (V + 1,) bool); row 0 is padding."""
 
 
 class ModalityEncoder(nn.Module):

@@ -1,9 +1,12 @@
 """Base of every neural model: loss of the next item in training, scores of all items afterwards."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from mmrec.losses import Criterion
+from mmrec.models.item_vectors import SCORES, ItemVectors
 
 
 class NextItemModel(nn.Module):
@@ -16,7 +19,12 @@ class NextItemModel(nn.Module):
 
     def output_embedding(self) -> Tensor:
         """(V, D): a state's product with row j scores item j + 1."""
-        return self.item.weight[1:]
+        table = self.item.table(SCORES) if isinstance(self.item, ItemVectors) else self.item.weight
+        return table[1:]
+
+    def shared(self) -> AbstractContextManager[None]:
+        """Inside, several losses share the computed item vectors, if their gradients are summed by `backward`."""
+        return self.item.once() if isinstance(self.item, ItemVectors) else nullcontext()
 
     def loss(self, items: Tensor, targets: Tensor, criterion: Criterion) -> dict[str, Tensor]:
         """items, targets (B, T), padded with 0 on the right -> `total`."""

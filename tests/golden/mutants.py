@@ -26,6 +26,7 @@ ASKED = [
     *("sasrec/latest", "sasrec/sampled_softmax", "sasrec/bce", "sasrec/clipped", "sasrec/weight_decay"),
     *("sasrec/stops early", "maf", "maf/gate", "maf/concat", "maf/joint", "maf/uncertainty", "maf/projected"),
     *("maf/contrastive", "maf/modality_dropout", "maf/permuted", "maf/rarest"),
+    *("maf/values", "maf/item vector", "gru4rec/item vector", "unisrec", "unisrec/ids"),
     *("losses", "evaluation", "features", "pooling", "preprocessing", "statistics"),
 ]
 
@@ -102,7 +103,22 @@ MUTANTS = {
         ("self.energy_out(energy.relu()).softmax(dim=2)", "self.energy_out(energy.relu())")
     ],
     "gate: of embeddings left out": [("self.gate(stacked).sigmoid() * stacked", "stacked")],
-    "values come from the fused input": [("moved=x)", "moved=None)")],
+    "values come from the fused input": [("x if moved is None else moved\n", "moved\n")],
+    "values: ids alone": [
+        ("moved = torch.cat([x, *carried], -1)", "moved = torch.cat([x, *map(torch.zeros_like, carried)], -1)")
+    ],
+    "item vector: ids left out": [("return self.weight + mapped if self.with_ids else mapped", "return mapped")],
+    "item vector: input without features": [
+        ("F.embedding(items, self.table(INPUT), padding_idx=0)", "F.embedding(items, self.weight, padding_idx=0)")
+    ],
+    "item vector: scores without features": [("self.item.table(SCORES) if", "self.item.weight if")],
+    "item vector: missing features not replaced": [
+        ("self.mapped().where(self.present[:, None], self.missing)", "self.mapped()")
+    ],
+    "item vector: maps get no gradient": [("tables[side].backward(leaf.grad)", "pass")],
+    "unisrec: no noise": [("if self.training:\n            energy", "if False:\n            energy")],
+    "unisrec: no whitening": [("project(x - shift)", "project(x)")],
+    "unisrec: temperature dropped": [("items), dim=-1) / self.temperature", "items), dim=-1)")],
     "bert4rec: last item never hidden alone": [("LAST_ALONE = 1 / 11", "LAST_ALONE = 0.0")],
     "caser: window shifted by one": [("self.window - 1, 0))", "self.window, 0))[:, :-1]")],
     "gru4rec: dropout left out": [("self.gru(self.dropout(self.item(items)))", "self.gru(self.item(items))")],

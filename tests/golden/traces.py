@@ -79,20 +79,33 @@ MAX_LENGTH = 10  # shorter than some histories, longer than 8: a batch has two g
 
 _attention = {"dim": 8, "layers": 1, "heads": 2, "dropout": 0.2, "positions_from": "oldest"}
 _modalities = {"modalities": ["image", "text", "category"]}
+_vectors = {**_modalities, "item_vector": "id", "maps": "shared"}
 MODELS = {
     "popularity": {},
     "item_knn": {"neighbours": 5, "shrinkage": 1.0, "decay": 0.7},
     "markov_chain": {"backoff": 0.1},
-    "gru4rec": {"dim": 8, "hidden": 6, "layers": 1, "dropout": 0.2},
+    "gru4rec": {"dim": 8, "hidden": 6, "layers": 1, "dropout": 0.2, **_vectors},
     "caser": {"dim": 8, "window": 4, "vertical": 2, "horizontal": 3, "dropout": 0.2},
     "bert4rec": {**_attention, "mask_share": 0.3},
     "sasrec": _attention,
     "sasrecf": {**_attention, **_modalities},
     "fdsa": {**_attention, **_modalities},
+    "unisrec": {
+        **_attention,
+        **_vectors,
+        "item_vector": "features",
+        "experts": 3,
+        "adaptor_dropout": 0.2,
+        "temperature": 0.2,
+    },
     "nova": {**_attention, **_modalities, "fusion": "gate"},
     "maf": {
         **_attention,
         **_modalities,
+        "attention": True,
+        "values": "id",
+        "item_vector": "id",
+        "maps": "shared",
         "stream_dim": 4,
         "fusion_stage": "scores",
         "score_fusion": "sum",
@@ -117,6 +130,8 @@ TRAINING = {
     "gradients": "summed",
 }
 DATA = {"features": "own", "categories": "all", "histories": "ordered"}
+
+_no_losses = {"image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0}
 
 # Family, a slash, and a name -> what differs from the defaults above.
 VARIANTS = {
@@ -146,6 +161,21 @@ VARIANTS = {
     "maf/early_concat": {"fusion_stage": "early_concat"},
     "maf/early_sum": {"fusion_stage": "early_sum", "stream_dim": 8},
     "maf/late": {"fusion_stage": "late", "stream_dim": 8, "position": "added"},
+    "maf/values": {"values": "concatenated"},
+    "maf/values alone": {"values": "concatenated", "attention": False, **_no_losses},
+    "maf/values added gate": {"values": "concatenated", "position": "added", "score_fusion": "gate"},
+    "maf/item vector": {"item_vector": "id_and_features", "attention": False, "position": "added", **_no_losses},
+    "maf/item vector apart": {"item_vector": "id_and_features", "maps": "apart"},
+    "maf/features": {"item_vector": "features", "attention": False},
+    "maf/item vector projected": {"item_vector": "id_and_features", "gradients": "projected"},
+    "maf/item vector sampled_softmax": {"item_vector": "id_and_features", "loss": "sampled_softmax"},
+    "gru4rec/item vector": {"item_vector": "id_and_features"},
+    "gru4rec/item vector apart": {"item_vector": "id_and_features", "maps": "apart"},
+    "gru4rec/features": {"item_vector": "features"},
+    "unisrec/ids": {"item_vector": "id_and_features"},
+    "unisrec/id": {"item_vector": "id"},
+    "unisrec/apart": {"maps": "apart"},
+    "unisrec/latest": {"positions_from": "latest"},
     "maf/added": {"position": "added"},
     "maf/latest": {"positions_from": "latest"},
     "maf/added latest": {"position": "added", "positions_from": "latest"},
@@ -257,7 +287,7 @@ def trained(name: str) -> dict[str, list[float]]:
 def _sharpen(model: torch.nn.Module) -> None:
     """Enlarge fresh weights: those of standard deviation 0.02 leave attention all but even, and its faults unseen."""
     for weight in model.parameters():
-        if weight.ndim > 1 and weight.std() < 0.05:
+        if weight.ndim > 1 and len(weight) and weight.std() < 0.05:
             weight *= 15
 
 

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields, replace
 
@@ -146,6 +147,9 @@ class Scripted(nn.Module):
         self.weight = nn.Parameter(torch.zeros(()))
         self.script, self.epoch, self.modes = targets_first, -1, []
         self.register_buffer("trained_epochs", torch.zeros(()))
+
+    def shared(self):
+        return nullcontext()
 
     def loss(self, items, targets, criterion):
         self.modes.append(("loss", self.training))

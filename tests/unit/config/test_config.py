@@ -85,6 +85,9 @@ models:
   item_knn: {neighbours: 5, shrinkage: 1.0, decay: 0.5}
   sasrecf: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category]}
   fdsa: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category]}
+  gru4rec: {dim: 8, hidden: 8, layers: 1, dropout: 0.5}
+  unisrec: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category],
+    item_vector: features, experts: 2, adaptor_dropout: 0.2, temperature: 0.2}
   nova: {dim: 8, layers: 1, heads: 2, dropout: 0.5, positions_from: oldest, modalities: [text, category], fusion: gate}
 experiments:
   main:

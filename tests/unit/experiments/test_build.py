@@ -36,21 +36,32 @@ def test_constructors_ask_for_settings_and_known_parts_of_the_data(kind):
 
 
 ATTENTION = {"dim": 4, "layers": 2, "heads": 1, "dropout": 0.1, "positions_from": "latest"}
+VECTORS = {"modalities": ("image", "category"), "item_vector": "features", "maps": "apart"}
+# Where a change from the shop's own settings would change nothing: maps need item vectors with features.
+STARTS = {
+    config.GRU4Rec: {"modalities": ("image", "text"), "item_vector": "id_and_features"},
+    config.MAF: {"item_vector": "id_and_features"},
+}
 CHANGES = {
     config.Popularity: {},
     config.ItemKNN: {"neighbours": 2, "shrinkage": 3.0, "decay": 0.9},
     config.MarkovChain: {"backoff": 0.3},
-    config.GRU4Rec: {"dim": 4, "hidden": 8, "layers": 2, "dropout": 0.1},
+    config.GRU4Rec: VECTORS | {"dim": 4, "hidden": 8, "layers": 2, "dropout": 0.1},
     config.Caser: {"dim": 4, "window": 4, "vertical": 3, "horizontal": 5, "dropout": 0.1},
     config.SASRec: ATTENTION,
     config.BERT4Rec: ATTENTION | {"mask_share": 0.8},
     config.SASRecF: ATTENTION | {"modalities": ("image", "category")},
     config.FDSA: ATTENTION | {"modalities": ("image", "category")},
+    config.UniSRec: ATTENTION
+    | VECTORS
+    | {"item_vector": "id_and_features", "experts": 3, "adaptor_dropout": 0.5, "temperature": 0.5},
     config.NOVA: ATTENTION | {"modalities": ("image", "category"), "fusion": "sum"},
     config.MAF: ATTENTION
+    | VECTORS
     | {
+        "attention": False,
+        "values": "concatenated",
         "stream_dim": 8,
-        "modalities": ("image", "category"),
         "score_fusion": "sum",
         "position": "added",
         "image_weight": 0.5,
@@ -85,6 +96,7 @@ def behaviour(options, shop):
 @pytest.mark.parametrize("kind, name", EACH, ids=lambda part: getattr(part, "__name__", part))
 def test_every_setting_of_a_model_changes_what_it_does_and_its_key(shop, settings, choose, kind, name):
     experiment = choose(NAMES[kind], "every")
+    experiment = replace(experiment, model=replace(experiment.model, **STARTS.get(kind, {})))
     changed = replace(experiment, model=replace(experiment.model, **{name: CHANGES[kind][name]}))
     assert behaviour(changed.model, shop) != behaviour(experiment.model, shop)
     key, other = (run.run_key(e, 0, shop, settings) for e in (experiment, changed))

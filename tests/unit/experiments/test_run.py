@@ -190,6 +190,8 @@ def test_a_changed_default_weight_changes_runs_with_that_loss(replication, shop)
         ),  # without losses of modalities
         *("without_image", "text_alone", "category_alone", "id_only", "no_image_loss"),  # without this one
         *("image_weight_01", "image_weight_1", "image_weight_3"),  # with a weight of their own
+        *("attention_only", "values_only", "item_vector", "item_vector_permuted", "item_vector_apart", "features_only"),
+        *("detied", "gru4rec_ids", "gru4rec_item_vector", "unisrec", "unisrec_ids"),
     }
     assert len({run for run in before if before[run] != after[run]}) == 5 * (len(before) // 5 - len(kept))
 

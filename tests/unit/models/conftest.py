@@ -17,6 +17,7 @@ from mmrec.models.maf import MAF
 from mmrec.models.nova import NOVA
 from mmrec.models.sasrec import SASRec
 from mmrec.models.sasrecf import SASRecF
+from mmrec.models.unisrec import UniSRec
 
 ITEMS, LONGEST = 20, 8
 SIZE = {"dim": 8, "dropout": 0.0}
@@ -53,6 +54,21 @@ MODELS |= {
     for position in ("stream", "added")
     if (stage, position) != ("late", "stream")  # refused
 }
+CHANNELS = MULTIMODAL | MULTITASK
+MODELS |= {
+    "maf-values": (MAF, CHANNELS | {"values": "concatenated"}),
+    "maf-values-alone": (MAF, CHANNELS | {"values": "concatenated", "attention": False, "position": "stream"}),
+    "maf-item_vector": (MAF, CHANNELS | {"item_vector": "id_and_features", "attention": False}),
+    "maf-apart": (MAF, CHANNELS | {"item_vector": "id_and_features", "maps": "apart", "values": "concatenated"}),
+    "maf-features": (MAF, CHANNELS | {"item_vector": "features", "attention": False}),
+    "gru4rec-item_vector": (
+        GRU4Rec,
+        MODELS["gru4rec"][1] | {"modalities": MULTIMODAL["modalities"], "item_vector": "id_and_features"},
+    ),
+}
+for name, vector in (("unisrec", "features"), ("unisrec-ids", "id_and_features")):
+    settings = {"experts": 3, "adaptor_dropout": 0.0, "temperature": 0.5, "item_vector": vector}
+    MODELS[name] = (UniSRec, MULTIMODAL | settings)
 MODELS["maf-uncertain"] = (MAF, MULTIMODAL | MULTITASK | {"weighting": "uncertainty"})
 MODELS["maf-contrastive"] = (
     MAF,
@@ -109,6 +125,12 @@ def names() -> list[str]:
 @pytest.fixture(params=MODELS)
 def make_model(request, make) -> Callable[..., nn.Module]:
     """A maker of each model in turn."""
+    return partial(make, request.param)
+
+
+@pytest.fixture(params=[name for name in MODELS if not name.startswith("unisrec")])
+def make_quiet(request, make) -> Callable[..., nn.Module]:
+    """A maker of each model in turn that draws nothing but dropout."""
     return partial(make, request.param)
 
 
