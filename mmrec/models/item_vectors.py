@@ -23,22 +23,18 @@ BOTH, INPUT, SCORES = "both", "input", "scores"  # what a set of maps serves
 
 
 class FeatureMap(nn.Module):
-    """W_m of one modality, without bias, and u_m, the vector of items that lack it."""
+    """W_m of one modality, without bias. Its last column is u_m, the vector of items that lack the modality."""
 
     def __init__(self, features: Tensor, present: Tensor, dim: int):
         super().__init__()
-        self.project = nn.Linear(features.shape[1], dim, bias=False)
-        self.missing = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("features", features, persistent=False)
-        self.register_buffer("present", present, persistent=False)
-
-    def mapped(self) -> Tensor:
-        """(V + 1, D), of items that have the modality."""
-        return self.project(self.features)
+        lacking = (~present)[:, None].float()
+        # One product instead of a choice between two tables, which would take longer.
+        self.register_buffer("features", torch.cat([features * (1 - lacking), lacking], 1), persistent=False)
+        self.project = nn.Linear(features.shape[1] + 1, dim, bias=False)
 
     def forward(self) -> Tensor:
         """(V + 1, D)."""
-        return self.mapped().where(self.present[:, None], self.missing)
+        return self.project(self.features)
 
 
 class ItemVectors(nn.Embedding):

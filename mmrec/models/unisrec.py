@@ -20,18 +20,18 @@ from mmrec.models.next_item import NextItemModel
 
 
 class Adaptor(FeatureMap):
-    """Parametric whitening by G experts, mixed by a noisy gate."""
+    """Parametric whitening by G experts, mixed by a noisy gate. An item that lacks the modality has its lack as feature."""
 
     def __init__(self, features: Tensor, present: Tensor, dim: int, *, experts: int, dropout: float):
         super().__init__(features, present, dim)
-        width = features.shape[1]
+        width = self.project.in_features
         self.shift = nn.Parameter(torch.zeros(experts, width))  # b
         self.project = nn.ModuleList(nn.Linear(width, dim, bias=False) for _ in range(experts))  # W
         self.gate = nn.Linear(width, experts, bias=False)
         self.noise = nn.Linear(width, experts, bias=False)
         self.dropout = Dropout(dropout)
 
-    def mapped(self) -> Tensor:
+    def forward(self) -> Tensor:
         """(V + 1, D)."""
         x = self.dropout(self.features)
         energy = self.gate(x)  # (V + 1, G)

@@ -112,8 +112,8 @@ MUTANTS = {
         ("F.embedding(items, self.table(INPUT), padding_idx=0)", "F.embedding(items, self.weight, padding_idx=0)")
     ],
     "item vector: scores without features": [("self.item.table(SCORES) if", "self.item.weight if")],
-    "item vector: missing features not replaced": [
-        ("self.mapped().where(self.present[:, None], self.missing)", "self.mapped()")
+    "item vector: items without features have none": [
+        ("torch.cat([features * (1 - lacking), lacking], 1)", "torch.cat([features, 0 * lacking], 1)")
     ],
     "item vector: maps get no gradient": [("tables[side].backward(leaf.grad)", "pass")],
     "unisrec: no noise": [("if self.training:\n            energy", "if False:\n            energy")],

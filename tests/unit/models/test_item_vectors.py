@@ -27,8 +27,8 @@ def test_a_vector_is_the_id_plus_maps_of_features_or_the_learned_vector_of_a_mis
         expected = weights["item.weight"][item].clone()
         for modality, (matrix, present) in features.items():
             name = f"item.maps.both.{modality}"
-            has = present[item]
-            expected += matrix[item] @ weights[f"{name}.project.weight"].T if has else weights[f"{name}.missing"]
+            maps = weights[f"{name}.project.weight"]
+            expected += maps[:, :-1] @ matrix[item] if present[item] else maps[:, -1]
         torch.testing.assert_close(model.item(torch.tensor([item]))[0], expected)
         torch.testing.assert_close(model.output_embedding()[item - 1], expected)
 
