@@ -20,7 +20,7 @@ from mmrec.models.next_item import NextItemModel
 
 
 class Adaptor(FeatureMap):
-    """Parametric whitening by G experts, mixed by a noisy gate. An item that lacks the modality has its lack as feature."""
+    """Parametric whitening by G experts, mixed by a noisy gate. That an item lacks the modality is a feature too."""
 
     def __init__(self, features: Tensor, present: Tensor, dim: int, *, experts: int, dropout: float):
         super().__init__(features, present, dim)
