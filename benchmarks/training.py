@@ -74,9 +74,9 @@ def seconds(work: dict[str, Callable[[], object]]) -> dict[str, float]:
     return best
 
 
-def bare_ranking(states: Tensor, table: Tensor, k: int) -> None:
+def bare_ranking(states: Tensor, table: Tensor, k: int, rows: int = evaluation.BATCH) -> None:
     """Scores of all items and the best k, nothing else."""
-    for part in states.split(evaluation.BATCH):
+    for part in states.split(rows):
         (part @ table.T).topk(k)
 
 

@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from mmrec import config
+from mmrec import config, runtime
 from mmrec.config import stages
 from mmrec.config.__main__ import show
 
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = command("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook", metavar="NOTEBOOK", help="a file in notebooks/, without .ipynb")
     run.add_argument("dataset", metavar="DATASET", nargs="?", default="", help="none: all data sets together")
+    _of_recommend(command("recommend", _recommend, "write the best items for every user, or for given histories"))
     told = command("config", _config, "show every setting of a data set or experiment, and its layer")
     told.add_argument("show", choices=["show"])
     told.add_argument("dataset", metavar="DATASET")
@@ -32,9 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         # Imported late, here and in commands: `settings` runs after each edit of params.yaml and needs neither.
         from mmrec.data.sources import SourceError
+        from mmrec.recommend import RecommendError
         from mmrec.report.notebook import NotebookError
 
-        if not isinstance(error, (config.ConfigError, SourceError, NotebookError)):
+        if not isinstance(error, (config.ConfigError, SourceError, NotebookError, RecommendError)):
             raise
         sys.exit(str(error))
 
@@ -94,6 +97,36 @@ def _run(chosen: argparse.Namespace) -> None:
     if chosen.dataset:
         settings.check_known(chosen.dataset)
     notebook.execute(paths, settings, chosen.notebook, chosen.dataset)
+
+
+def _of_recommend(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("dataset", metavar="DATASET")
+    add("--experiment", default="maf", help="whose model; maf unless said otherwise")
+    add("--seed", type=int, help="of its run; the data set's first unless said otherwise")
+    add("--top", type=int, default=10, metavar="K", help="items for each user; 10 unless said otherwise")
+    histories = parser.add_mutually_exclusive_group()
+    histories.add_argument("--users", type=Path, metavar="FILE", help="one id a line (.txt), or a column user_id")
+    histories.add_argument("--histories", type=Path, metavar="FILE", help="user_id, item_id, perhaps timestamp")
+    add("--include-seen", action="store_true", help="recommend items of the history, too")
+    add("--explain", action="store_true", help="name the items of the history that count most for each recommendation")
+    add("--out", type=Path, required=True, metavar="FILE", help="a .parquet or .csv file")
+
+
+def _recommend(chosen: argparse.Namespace) -> None:
+    if chosen.out.suffix not in (".parquet", ".csv"):
+        raise config.ConfigError(f"--out {chosen.out}: name a .parquet or .csv file")
+    paths, settings = config.project()
+    settings.check_known(chosen.dataset)
+    runtime.enter(settings.runtime_of(chosen.dataset))  # before torch is loaded
+    from mmrec import recommend
+
+    users = chosen.users and recommend.read(chosen.users, ["user_id"])["user_id"]
+    histories = chosen.histories and recommend.read(chosen.histories, ["user_id", "item_id"])
+    recommender = recommend.Recommender(paths, settings, chosen.dataset, chosen.experiment, chosen.seed)
+    options = {"users": users, "include_seen": chosen.include_seen, "explain": chosen.explain}
+    count = recommend.write(recommender.blocks(histories, chosen.top, **options), chosen.out)
+    print(f"{chosen.out}: {count:,} recommendations")
 
 
 if __name__ == "__main__":

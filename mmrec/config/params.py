@@ -174,6 +174,14 @@ class Config:
         if dataset not in self.datasets:
             raise ConfigError(f"params.yaml has no data set {dataset!r}; one of {', '.join(self.datasets)}")
 
+    def experiment(self, dataset: str, name: str) -> Experiment:
+        """An experiment of a data set by its name. Raises `ConfigError`: no such data set or experiment."""
+        self.check_known(dataset)
+        known = {e.name: e for group in self.datasets[dataset].groups for e in self.resolve(dataset, group)}
+        if name not in known:
+            raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(known)}")
+        return known[name]
+
     def controls(self, dataset: str) -> dict[str, str]:
         """Each experiment of a data set that has a control -> its control."""
         return {experiment.name: experiment.control for experiment in self.resolve(dataset) if experiment.control}

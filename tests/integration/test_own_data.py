@@ -97,6 +97,23 @@ def test_a_second_call_has_nothing_to_do(project, finished):
     assert ended.returncode == 0 and "are up to date" in ended.stdout
 
 
+@pytest.mark.slow
+def test_trained_models_recommend_to_every_user_without_training_again(project, finished):
+    raw = project / "data" / "raw" / "my_shop"
+    users = set(pd.read_parquet(project / "data/processed/my_shop/users.parquet")["id"])
+    titles = pd.read_csv(raw / "items.csv", dtype=str).set_index("item_id")["title"].fillna("")
+    bought = set(
+        pd.read_csv(raw / "interactions.csv", dtype=str)[["user_id", "item_id"]].itertuples(index=False, name=None)
+    )
+    for experiment in config.load(ROOT / "params.yaml").experiments["main"]:
+        ended = call(project, f"python -m mmrec recommend my_shop --experiment {experiment} --top 5 --out recs.parquet")
+        assert ended.returncode == 0 and "training" not in ended.stderr, ended.stderr
+        recommended = pd.read_parquet(project / "recs.parquet")
+        assert set(recommended["user"]) == users and (recommended.groupby("user").size() == 5).all()
+        assert (recommended["title"] == recommended["item_id"].map(titles)).all()
+        assert not bought & set(zip(recommended["user"], recommended["item_id"], strict=True))
+
+
 def stale(project: Path) -> set[str]:
     """Stages of my_shop that DVC would run after those of the settings."""
     ended = call(project, "dvc repro --quiet settings && dvc status --json results@my_shop --with-deps")
