@@ -63,7 +63,7 @@ def main(dataset: str, *names: str) -> None:
         if "products" in best:
             against += f", {best['recommend'] / best['products']:.2f} x bare product + top-k"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{name:12} {best['recommend']:6.2f} s, {len(one.user_ids):,} users: {against}; {peak:.2f} GB", flush=True)
+        print(f"{name:12} {best['recommend']:6.2f} s, {len(one.user_ids)} users: {against}; {peak:.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

@@ -102,9 +102,8 @@ def test_trained_models_recommend_to_every_user_without_training_again(project, 
     raw = project / "data" / "raw" / "my_shop"
     users = set(pd.read_parquet(project / "data/processed/my_shop/users.parquet")["id"])
     titles = pd.read_csv(raw / "items.csv", dtype=str).set_index("item_id")["title"].fillna("")
-    bought = set(
-        pd.read_csv(raw / "interactions.csv", dtype=str)[["user_id", "item_id"]].itertuples(index=False, name=None)
-    )
+    bought = pd.read_csv(raw / "interactions.csv", dtype=str)
+    bought = set(zip(bought["user_id"], bought["item_id"], strict=True))
     for experiment in config.load(ROOT / "params.yaml").experiments["main"]:
         ended = call(project, f"python -m mmrec recommend my_shop --experiment {experiment} --top 5 --out recs.parquet")
         assert ended.returncode == 0 and "training" not in ended.stderr, ended.stderr
