@@ -266,7 +266,7 @@ def read(path: Path, columns: list[str]) -> pd.DataFrame:
         elif path.suffix == ".parquet":
             table = pd.read_parquet(path)
         elif path.suffix == ".txt" and len(columns) == 1:
-            table = pd.DataFrame({columns[0]: list(filter(None, path.read_text("utf-8-sig").split("\n")))}, dtype=str)
+            table = pd.DataFrame({columns[0]: list(filter(None, path.read_text("utf-8-sig").splitlines()))}, dtype=str)
         else:
             raise RecommendError(f"{path.name}: name a .csv or .parquet file with {', '.join(columns)}")
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:

@@ -303,7 +303,7 @@ def test_what_is_not_there_is_named(prepared, settings, monkeypatch):
 
 
 def test_ids_are_read_as_text(tmp_path):
-    (tmp_path / "users.txt").write_text("\ufeff007\n8 8 \n\n", encoding="utf-8")
+    (tmp_path / "users.txt").write_bytes("\ufeff007\r\n8 8 \r\n\r\n".encode())
     assert recommend.read(tmp_path / "users.txt", ["user_id"])["user_id"].tolist() == ["007", "8 8"]
     (tmp_path / "users.csv").write_text("age,user_id\n3, 007\n4,NA\n")
     assert recommend.read(tmp_path / "users.csv", ["user_id"])["user_id"].tolist() == ["007", "NA"]
