@@ -114,7 +114,7 @@ def _of_recommend(parser: argparse.ArgumentParser) -> None:
 
 
 def _recommend(chosen: argparse.Namespace) -> None:
-    if chosen.out.suffix not in (".parquet", ".csv"):
+    if chosen.out.suffix not in (".parquet", ".csv") or chosen.out.is_dir():
         raise config.ConfigError(f"--out {chosen.out}: name a .parquet or .csv file")
     paths, settings = config.project()
     settings.check_known(chosen.dataset)

@@ -44,7 +44,7 @@ REASONS = 3  # items of a history that explain a recommendation
 NOISE = 1e-5  # a smaller share of a score may come from the order of additions
 
 Histories = Mapping[str, Sequence[str]] | pd.DataFrame
-"""user -> items, oldest first; or a table of user_id, item_id and perhaps timestamp, else in order."""
+Pair = tuple[Tensor, Tensor]
 
 
 class RecommendError(ValueError):
@@ -66,7 +66,8 @@ class Recommender:
             raise config.ConfigError(f"data set {dataset} has no seed {seed}; one of {list(seeds)}")
         device, folder = runtime.prepare(settings.runtime_of(dataset)), paths.processed(dataset)
         try:
-            self.user_ids, self.item_ids = (pd.Index(read_ids(folder / f"{n}.parquet")) for n in ("users", "items"))
+            self.user_ids = pd.Index(read_ids(folder / "users.parquet"))
+            self.item_ids = pd.Index(read_ids(folder / "items.parquet"))
             catalogue = pd.read_parquet(paths.interim(dataset) / "items.parquet", columns=["item_id", "title"])
             self.data = engine.data_once(folder, settings.datasets[dataset].modalities, device)
         except (OSError, FeatureError, inputs.StaleFeatures) as error:
@@ -111,7 +112,8 @@ class Recommender:
         """The best k items of each user, in tables of at most `BLOCK` users.
 
         Args:
-            histories: None: those of the data set's users. Unknown items are left out and counted.
+            histories: user -> items, oldest first; or a table of user_id, item_id and perhaps timestamp, else in order.
+                None: those of the data set's users. Unknown items are left out and counted.
             users: of the data set. None: all.
             include_seen: recommend items of the history, too.
             explain: add because_1..3 (item ids; "": none) and fall_1..3 (float32; NaN: none), see `reasons`.
@@ -143,15 +145,14 @@ class Recommender:
                 answers.append((question.users, values, columns, *more))
                 progress.advance(len(question.users))
             numbers, *parts = (torch.cat(part).cpu().numpy() for part in zip(*answers, strict=True))
-            wanted = block.cpu().numpy()
-            order = pd.Index(numbers).get_indexer(wanted)
-            yield self._table(names[wanted], *(part[order] for part in parts))
+            order = pd.Index(numbers).get_indexer(block.tolist())
+            yield self._table(names[numbers[order]], *(part[order] for part in parts))
 
     def _of_users(self, users: Iterable[str] | None) -> tuple[pd.Index, Sequences, Tensor]:
         """Ids of users, their sequences, and the numbers of the users that are asked for."""
-        numbers, sequences = np.arange(len(self.user_ids)), self.data.sequences
-        if users is not None:
-            numbers = pd.unique(self._numbers("users", pd.Series(list(users), dtype=object), self.user_ids))
+        asked = pd.Series(self.user_ids if users is None else list(users), dtype=object)
+        numbers = pd.unique(self._numbers("users", asked, self.user_ids))
+        sequences = self.data.sequences
         return self.user_ids, sequences, torch.from_numpy(numbers[numbers >= 0]).to(sequences.items.device)
 
     def _of_table(self, histories: Histories) -> tuple[pd.Index, Sequences, Tensor]:
@@ -190,8 +191,8 @@ class Recommender:
     def _table(self, users: pd.Index, values, columns, because=None, falls=None) -> pd.DataFrame:
         row, place = (values > -np.inf).nonzero()
         item = columns[row, place]
-        table = {"user": users[row], "rank": place + 1, "item_id": self.item_ids[item], "score": values[row, place]}
-        table["title"] = self.titles[item]
+        table = {"user": users[row], "rank": place + 1, "item_id": self.item_ids[item]}
+        table |= {"score": values[row, place], "title": self.titles[item]}
         for number in range(0 if because is None else REASONS):
             reason = because[row, place, number]
             table[f"because_{number + 1}"] = self.item_ids[reason - 1].where(reason > 0, "")
@@ -199,7 +200,7 @@ class Recommender:
         return pd.DataFrame(table)
 
 
-def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best(scores: Tensor, k: int) -> Pair:
     """The highest scores (B, V) of each row and their columns, both (B, min(k, V)); of equal ones the lower column.
 
     torch's top-k takes any of equal scores. Rows whose k-th score equals the next one are chosen again.
@@ -222,9 +223,7 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, columns.gather(1, order)
 
 
-def reasons(
-    model: build.Recommender, items: Tensor, values: Tensor, columns: Tensor, rows: int
-) -> tuple[Tensor, Tensor]:
+def reasons(model: build.Recommender, items: Tensor, values: Tensor, columns: Tensor, rows: int) -> Pair:
     """Occlusion: the items of each history without which the score of a recommended item falls most.
 
     The model scores each history (B, T) again without each of its items, `rows` at once. A repeated item is taken out
@@ -283,11 +282,18 @@ def read(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def write(tables: Iterator[pd.DataFrame], out: Path) -> int:
-    """Write tables as one .parquet or .csv file, whole or not at all, and return the number of rows."""
+    """Write tables as one .parquet or .csv file, whole or not at all, and return the number of rows.
+
+    Raises:
+        RecommendError: the file cannot be written.
+    """
     count, first = 0, next(tables)
     schema, kind = pa.Schema.from_pandas(first, preserve_index=False), {".parquet": ParquetWriter, ".csv": CSVWriter}
-    with atomic(out) as path, path.open("wb") as file, kind[out.suffix](file, schema) as writer:
-        for table in chain([first], tables):
-            writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
-            count += len(table)
+    try:
+        with atomic(out) as path, path.open("wb") as file, kind[out.suffix](file, schema) as writer:
+            for table in chain([first], tables):
+                writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+                count += len(table)
+    except OSError as error:
+        raise RecommendError(f"{out} cannot be written: {error.strerror or error}") from error
     return count

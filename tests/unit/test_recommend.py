@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -282,6 +283,25 @@ def test_missing_weights_are_trained_once(make, monkeypatch, lines, name):
     pd.testing.assert_frame_equal(make(name, fresh=False).recommend(k=3), found)
 
 
+def test_each_seed_has_its_model_and_the_first_is_the_default(make, prepared, settings):
+    by_default = make("sasrec", fresh=False)
+    first, second = (Recommender(prepared, settings, "shop", "sasrec", seed).recommend(k=3) for seed in (0, 1))
+    pd.testing.assert_frame_equal(by_default.recommend(k=3), first)
+    assert not first.equals(second)
+
+
+def test_a_control_reaches_an_untrained_model(make, prepared, settings):
+    shuffled = replace(settings.experiments["every"]["markov_chain"], data={"histories": "shuffled"})
+    probed = replace(settings.datasets["shop"], groups=("main", "probes"))
+    experiments = settings.experiments | {"probes": {"shuffled": shuffled}}
+    controlled = replace(settings, datasets={"shop": probed}, experiments=experiments)
+    found = Recommender(prepared, controlled, "shop", "shuffled", 1)
+    data = replace(found.data, sequences=found.data.sequences.shuffled("valid", 1))
+    expected = build.build(found.experiment.model, data, found.max_length)
+    assert torch.equal(found.model.following, expected.following)
+    assert not torch.equal(found.model.following, make("markov_chain").model.following)
+
+
 def test_what_is_not_there_is_named(prepared, settings, monkeypatch):
     monkeypatch.setattr(runtime, "prepare", lambda *_: torch.device("cpu"))
     for given_, message in (
@@ -354,6 +374,8 @@ def test_tables_are_written_as_one_file_whole_or_not_at_all(tmp_path, suffix):
     with pytest.raises(KeyboardInterrupt):
         recommend.write(broken(), out)
     assert out.read_bytes() == before and [path.name for path in out.parent.iterdir()] == [out.name]
+    with pytest.raises(RecommendError, match="recs.* cannot be written: File exists"):
+        recommend.write(iter(tables), out / f"recs.{suffix}")
 
 
 @pytest.mark.slow
