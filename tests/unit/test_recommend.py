@@ -272,6 +272,16 @@ def test_a_repeated_item_is_taken_out_everywhere_and_named_once(make):
     assert [found[f"because_{n}"] for n in (1, 2, 3)] == [item for item in order if falls[item] > 0] + [""]
 
 
+def test_a_model_is_asked_with_padding_on_the_right_alone(make):
+    one, asked = make("item_knn"), []
+    score = one.model.score
+    one.model.score = lambda items, lengths: asked.append((items, lengths)) or score(items, lengths)
+    one.recommend({"me": ["004", "005", "006"], "you": ["007"]}, 2, explain=True)
+    assert len(asked) == 2
+    for items, lengths in asked:
+        assert torch.equal(items > 0, torch.arange(items.shape[1]) < lengths[:, None])
+
+
 # --- models
 
 
