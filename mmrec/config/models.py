@@ -38,7 +38,7 @@ class ItemVectors:
     """What an item is, as input and in the scores; see `models.item_vectors`."""
 
     dim: Count
-    modalities: Modalities = ()  # those that the model reads
+    modalities: Modalities  # those that the model reads
     item_vector: Literal["id", "id_and_features", "features"] = "id"
     maps: Literal["shared", "apart"] = "shared"  # of features, for the input and for scoring
 
@@ -47,6 +47,7 @@ class ItemVectors:
 class GRU4Rec(ItemVectors):
     """Hidasi et al. 2016."""
 
+    modalities: Modalities = ()
     hidden: Count
     layers: Count  # of the GRU; one did best in the paper
     dropout: Share  # of the embedded items

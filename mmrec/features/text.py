@@ -108,8 +108,8 @@ def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
                 if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
                     return folder, origin
             return Path(snapshot_download(spec.name, **wanted)), origin
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # the hub's client lets errors of its HTTP library through, of no common class
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise FeatureError(
                 f"text encoder {spec.name}: {WEIGHTS} cannot be fetched from huggingface.co at revision "
                 f"{spec.revision} ({reason}): fetch the files elsewhere and name their folder in params.yaml under "

@@ -7,6 +7,7 @@ A model reads e_i as its input and scores items by their product with e_i. Witho
 Letters: B batch, T time, D width, V items, F feature width.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,18 +24,26 @@ BOTH, INPUT, SCORES = "both", "input", "scores"  # what a set of maps serves
 
 
 class FeatureMap(nn.Module):
-    """W_m of one modality, without bias. Its last column is u_m, the vector of items that lack the modality."""
+    """W_m of one modality, without bias. Its last column is u_m, the vector of items that lack the modality.
+
+    Features are divided by the root of their rows' mean squared length. Otherwise a step of Adam, which moves each of
+    W's F columns by the learning rate, would move a vector F times as far as an id's own embedding.
+    """
 
     def __init__(self, features: Tensor, present: Tensor, dim: int):
         super().__init__()
         lacking = (~present)[:, None].float()
         # One product instead of a choice between two tables, which would take longer.
         self.register_buffer("features", torch.cat([features * (1 - lacking), lacking], 1), persistent=False)
+        length = features[present].double().square().sum(1)
+        scale = 1 / math.sqrt(length.mean()) if length.sum() else 1.0
+        # Saved with the weights, so that noisy or missing features do not change it.
+        self.register_buffer("scale", torch.tensor([scale], dtype=torch.float32))
         self.project = nn.Linear(features.shape[1] + 1, dim, bias=False)
 
     def forward(self) -> Tensor:
         """(V + 1, D)."""
-        return self.project(self.features)
+        return F.linear(self.features, self.project.weight * self.scale)
 
 
 class ItemVectors(nn.Embedding):
@@ -81,11 +90,17 @@ class ItemVectors(nn.Embedding):
             return self._leaves[side]
         if not torch.is_inference_mode_enabled():
             return self._computed(side)
-        # Scoring asks batch after batch: the table is kept until a weight or feature changes.
+        # Scoring asks batch after batch: the table is kept until a weight or feature changes, or `train` is called, for
+        # the steps of a fused optimiser leave versions as they are.
         state = [(id(tensor), tensor._version) for tensor in (*self.parameters(), *self.buffers())]
         if self._kept[0] != state:
             self._kept = (state, {side: self._computed(side) for side in self.maps})
         return self._kept[1][side]
+
+    def train(self, mode: bool = True) -> "ItemVectors":
+        """As nn.Module's; forgets the kept table."""
+        self._kept = (None, {})
+        return super().train(mode)
 
     def _computed(self, side: str) -> Tensor:
         mapped = sum(feature_map() for feature_map in self.maps[side].values())

@@ -33,7 +33,7 @@ class Adaptor(FeatureMap):
 
     def forward(self) -> Tensor:
         """(V + 1, D)."""
-        x = self.dropout(self.features)
+        x = self.dropout(self.features * self.scale)
         energy = self.gate(x)  # (V + 1, G)
         if self.training:
             energy = energy + torch.randn_like(energy) * F.softplus(self.noise(x))

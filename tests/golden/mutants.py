@@ -115,6 +115,7 @@ MUTANTS = {
     "item vector: items without features have none": [
         ("torch.cat([features * (1 - lacking), lacking], 1)", "torch.cat([features, 0 * lacking], 1)")
     ],
+    "item vector: table kept over training": [("self._kept = (None, {})\n        return", "return")],
     "item vector: maps get no gradient": [("tables[side].backward(leaf.grad)", "pass")],
     "unisrec: no noise": [("if self.training:\n            energy", "if False:\n            energy")],
     "unisrec: no whitening": [("project(x - shift)", "project(x)")],

@@ -173,4 +173,4 @@ def test_notebook_of_unknown_data_set_ends_in_one_line():
         [sys.executable, "-m", "mmrec", "run", "01_prepare_data", "nowhere"], capture_output=True, text=True, cwd=ROOT
     )
     assert run.returncode == 1
-    assert run.stderr.strip().splitlines()[-1].startswith("params.yaml has no data set 'nowhere'; one of demo, ")
+    assert run.stderr.strip().splitlines()[-1].startswith("params.yaml has no data set 'nowhere'; one of ")

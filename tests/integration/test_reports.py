@@ -269,11 +269,15 @@ def test_planted_strengths_are_found_in_order():
 def judged():
     registered = claims.load(ROOT / "references" / "claims.yaml")
     settings = config.load(ROOT / "params.yaml")
-    return claims.judge(registered, {name: ROOT / "reports" / name / "tables" for name in settings.datasets})
+    # Without a reader's own shops, which are no part of claims.csv and README.
+    ours = [name for name, of in settings.datasets.items() if of.source.kind != "folder" or of.archived]
+    return claims.judge(registered, {name: ROOT / "reports" / name / "tables" for name in ours})
 
 
 def test_claims_are_judged_by_the_committed_tables(judged):
-    pd.testing.assert_frame_equal(pd.read_csv(ROOT / "reports" / "claims.csv"), judged)
+    committed = pd.read_csv(ROOT / "reports" / "claims.csv")
+    committed = committed[committed["dataset"].isin(judged["dataset"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(committed, judged)
     assert judged["id"].nunique() >= 15 and judged["evidence"].str.len().gt(0).all()
 
 

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mmrec.analysis.claims import overview
 from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, seed_bars, whiskers
 
 VERDICTS = {"supported": (PALETTE[3], "s"), "inconclusive": (PALETTE[0], "o"), "not supported": (PALETTE[2], "X")}
@@ -120,7 +119,8 @@ def forest(table: pd.DataFrame, measure: str) -> Figure:
 
 def verdicts(judged: pd.DataFrame) -> Figure:
     """Verdicts in claims.csv, a row a claim, a column a data set, in two panels."""
-    wide = overview(judged)
+    wide = judged.pivot(index="id", columns="dataset", values="verdict")
+    wide = wide.loc[judged["id"].unique(), judged["dataset"].unique()]
     rows, width = -(-len(wide) // 2), wide.shape[1]
     figure, grid = plt.subplots(1, 2, figsize=(8, 1.6 + 0.22 * rows))
     generated = sum(name.startswith("demo") for name in wide.columns)

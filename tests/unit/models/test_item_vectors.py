@@ -27,7 +27,7 @@ def test_a_vector_is_the_id_plus_maps_of_features_or_the_learned_vector_of_a_mis
         expected = weights["item.weight"][item].clone()
         for modality, (matrix, present) in features.items():
             name = f"item.maps.both.{modality}"
-            maps = weights[f"{name}.project.weight"]
+            maps = weights[f"{name}.project.weight"] / matrix[present].square().sum(1).mean().sqrt()
             expected += maps[:, :-1] @ matrix[item] if present[item] else maps[:, -1]
         torch.testing.assert_close(model.item(torch.tensor([item]))[0], expected)
         torch.testing.assert_close(model.output_embedding()[item - 1], expected)
@@ -128,9 +128,29 @@ def test_scores_follow_a_change_of_weights_or_features(model, random_items, chan
         assert torch.equal(model.score(items, lengths), before)
 
 
+def test_scores_follow_a_step_of_training(model, random_items):
+    items, lengths = random_items(0), torch.full((5,), 8)
+    model.score(items, lengths)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)  # leaves versions of tensors as they are
+    model.train().loss(items, random_items(1), softmax)["total"].backward()
+    optimiser.step()
+    found = model.eval().score(items, lengths)
+    assert torch.equal(found, deepcopy(model).train().eval().score(items, lengths))
+    torch.testing.assert_close(found, model(items)[:, -1] @ model.output_embedding().T)
+
+
 def test_scoring_computes_the_table_once(model, random_items, monkeypatch):
     computed = []
     monkeypatch.setattr(type(model.item), "_computed", lambda self, side: computed.append(side) or self.weight)
     for seed in range(3):
         model.score(random_items(seed), torch.full((5,), 8))
     assert computed == ["both"]
+
+
+def test_the_scale_of_features_is_that_of_training(model, make, make_features):
+    features = {m: (10 * matrix, present) for m, (matrix, present) in make_features(ITEMS).items()}
+    other = make("maf-item_vector", seed=5, features=features, **NO_LOSSES)
+    other.load_state_dict(model.state_dict())
+    mapped = [one.output_embedding() - one.item.weight[1:] for one in (model, other)]
+    present = torch.stack([p for _, p in features.values()]).all(0)[1:]
+    torch.testing.assert_close(10 * mapped[0][present], mapped[1][present])

@@ -9,7 +9,7 @@ def test_an_item_is_a_gated_mixture_of_whitened_features(make, make_features):
     matrix, present = make_features(ITEMS)["text"]
     weights = {name.removeprefix("item.maps.both.text."): value for name, value in model.state_dict().items()}
     item = int(present.nonzero()[0])
-    x = F.pad(matrix[item], (0, 1))
+    x = F.pad(matrix[item], (0, 1)) / matrix[present].square().sum(1).mean().sqrt()
     gate = (x @ weights["gate.weight"].T).softmax(0)
     experts = [(x - weights["shift"][g]) @ weights[f"project.{g}.weight"].T for g in range(3)]
     expected = sum(a * v for a, v in zip(gate, experts, strict=True))
