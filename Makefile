@@ -19,7 +19,7 @@ setup: .venv/complete ## the environment, in .venv
 	touch $@
 
 demo: setup ## the generated shop and its negative control, from nothing to result tables and probes
-	dvc repro results@demo results@demo_null probe@demo probe@demo_null
+	dvc repro results@demo results@demo_null probe@demo probe@demo_null explore@demo
 
 replicate: setup ## every data set whose raw files this machine has or can make, then the verdicts
 	set -o pipefail; targets=$$(python -m mmrec stages) && dvc repro $$targets && dvc repro claims

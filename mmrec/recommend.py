@@ -96,6 +96,12 @@ class Recommender:
             return build.build(one.model, inputs.shown_to(one, self.data, self.seed), self.max_length)
         return grid.trained_models(self.paths, self.settings, one.dataset, one.name, self.data, [self.seed])[0]
 
+    def history(self, user: str) -> list[str]:
+        """Items that a user of the data set bought, oldest first."""
+        number = self._numbers("users", pd.Series([user]), self.user_ids)[0]
+        begin, end = self.data.sequences.offsets[number : number + 2].tolist()
+        return self.item_ids[self.data.sequences.items[begin:end].cpu().numpy() - 1].tolist()
+
     def recommend(self, histories: Histories | None = None, k: int = 10, **options) -> pd.DataFrame:
         """The best k items of each user, as one table; see `blocks`."""
         return pd.concat(self.blocks(histories, k, **options), ignore_index=True)

@@ -73,17 +73,21 @@ def stream_shares(attention: Attention, streams: list[str], sequences: Sequences
 def examples(
     attention: Attention, sequences: Sequences, titles: list[str], max_length: int, count: int
 ) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """The last layer's attention of some test users, mean over heads; `titles` are those of item 1, 2, ...
+    """`of_history` of the `count` test users whose history is nearest to eight items."""
+    return [
+        of_history(attention, items, titles) for items in batches.examples(sequences, "test", max_length, count=count)
+    ]
+
+
+def of_history(attention: Attention, items: Tensor, titles: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The last layer's attention in one history (1, T), mean over heads; `titles` are those of item 1, 2, ...
 
     Returns:
-        For each user weights (T, T) after fusion, scores (S, T) before fusion at the last position, T item labels.
+        Weights (T, T) after fusion, scores (S, T) before fusion at the last position, T item labels.
     """
-    users = []
-    for items in batches.examples(sequences, "test", max_length, count=count):
-        weights, scores = attention(items)
-        labels = [f"{place}. {titles[item - 1] or '(no title)'}" for place, item in enumerate(items[0].tolist(), 1)]
-        users.append((weights[-1, 0].mean(0).cpu().numpy(), scores[-1, 0, :, :, -1].mean(0).cpu().numpy(), labels))
-    return users
+    weights, scores = attention(items)
+    labels = [f"{place}. {titles[item - 1] or '(no title)'}" for place, item in enumerate(items[0].tolist(), 1)]
+    return weights[-1, 0].mean(0).cpu().numpy(), scores[-1, 0, :, :, -1].mean(0).cpu().numpy(), labels
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "train": runs | {"experiments": main},
         "ablate": runs | {"experiments": every},
         "probe": runs | {"experiments": main},
+        "explore": runs | {"experiments": main},
         "probe_training": runs | {"experiments": probes},
         "results": runs | {"experiments": every},
         "published": runs | {"experiments": every},

@@ -21,7 +21,7 @@ import pytest
 from mmrec import config, runtime
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = ["01_prepare_data", "02_extract_features", "03_train", "04_ablations", "05_probes", "06_results"]
+NOTEBOOKS = ["01_prepare_data", "02_extract_features", "03_train", "04_ablations", "05_probes", "06_results", "explore"]
 # By nbval. Tables of 04, 05 and 06 hang on training: the CSV files that hold them are compared below, and nbval
 # compares what is left, the figures.
 LEAST_COMPARED = {

@@ -412,3 +412,10 @@ def test_the_command_from_a_file_of_histories_to_a_file_of_recommendations(prepa
     ):
         ended = call(*arguments)
         assert (ended.returncode, ended.stderr.strip()) == (1, line)
+
+
+def test_the_history_of_a_user_is_everything_that_the_user_bought(make, shop):
+    one, bought = make("popularity"), whole(shop.sequences)
+    assert {user: one.history(user) for user in bought} == bought
+    with pytest.raises(RecommendError, match="no id of the users is one of shop"):
+        one.history("nobody")
