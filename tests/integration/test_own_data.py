@@ -19,6 +19,7 @@ from mmrec.data import sources
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text().split("## Your own data\n")[1].split("\n## ")[0]
 [COMMANDS] = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
+[RECOMMEND] = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "own_data.md").read_text(), re.DOTALL)
 [ENTRY] = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
 SHOP = {"shoppers": 200, "items": 150, "mean_length": 9.0}
 
@@ -111,6 +112,16 @@ def test_trained_models_recommend_to_every_user_without_training_again(project, 
         assert set(recommended["user"]) == users and (recommended.groupby("user").size() == 5).all()
         assert (recommended["title"] == recommended["item_id"].map(titles)).all()
         assert not bought & set(zip(recommended["user"], recommended["item_id"], strict=True))
+
+
+@pytest.mark.slow
+def test_the_page_on_own_data_leads_to_recommendations(project, finished):
+    ended = call(project, RECOMMEND)
+    assert ended.returncode == 0, ended.stderr
+    assert len(pd.read_parquet(project / "recs.parquet")) == 10 * len(
+        pd.read_parquet(project / "data/processed/my_shop/users.parquet")
+    )
+    assert {"because_1", "fall_1"} <= set(pd.read_csv(project / "recs.csv"))
 
 
 def stale(project: Path) -> set[str]:

@@ -12,7 +12,7 @@ from mmrec import config
 from mmrec.config import stages
 from mmrec.config.experiments import ExperimentEntry
 
-TRAINED = {"tune", "finalists", "train", "ablate", "probe", "probe_training", "results", "published"}
+TRAINED = {"tune", "finalists", "train", "ablate", "probe", "explore", "probe_training", "results", "published"}
 WITH_SEEDS = TRAINED - {"tune"}
 FURTHER = {"tune", "finalists", "ablate", "results", "published"}  # stages that look at further groups of experiments
 SPLIT = config.GlobalTime(kind="global_time", valid=date(2020, 5, 1), test=date(2020, 7, 1))
