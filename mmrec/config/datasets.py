@@ -185,6 +185,9 @@ class GlobalTime:
         return self
 
 
+GIVEN = "given"  # the encoder of a modality whose features come with the raw files
+
+
 Split = Annotated[LeaveOneOut | GlobalTime, Field(discriminator="kind")]
 
 
@@ -207,7 +210,7 @@ class Dataset:
     user_core: Count = 5  # least interactions of a user ..
     item_core: Count = 5  # .. and of an item; both filters repeat until nothing changes
     split: Split = LeaveOneOut()
-    image: Name | None = None  # an encoder; null: the modality is absent
+    image: Name | None = None  # an encoder, or `given`; null: the modality is absent
     text: Name | None = None
     category: bool = False
     expected: Statistics | None = None  # published size, compared with the filter's result

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mmrec.config.datasets import IMAGE_ENCODERS, TEXT_ENCODERS, Dataset, Encoder
+from mmrec.config.datasets import GIVEN, IMAGE_ENCODERS, TEXT_ENCODERS, Dataset, Encoder
 from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Training, Tuning
 from mmrec.config.models import FDSA, MODELS, Model, sees
 from mmrec.config.paths import Paths
@@ -51,6 +51,8 @@ class Config:
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if GIVEN in self.encoders:
+            raise ValueError(f"encoders.{GIVEN}: the name stands for features that come with the data; choose another")
         for name, defaults in self.models.items():
             validate(_model(name, "models"), defaults, f"models.{name}")
         everything = [experiment for group in self.experiments.values() for experiment in group]
@@ -75,8 +77,10 @@ class Config:
             validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")
         for modality, allowed in (("image", IMAGE_ENCODERS), ("text", TEXT_ENCODERS)):
             fitting = [key for key, encoder in self.encoders.items() if isinstance(encoder, allowed)]
-            if (chosen := getattr(dataset, modality)) not in (None, *fitting):
-                raise ValueError(f"datasets.{name}.{modality}: no {modality} encoder {chosen!r}; one of {fitting}")
+            if (chosen := getattr(dataset, modality)) not in (None, GIVEN, *fitting):
+                raise ValueError(
+                    f"datasets.{name}.{modality}: no {modality} encoder {chosen!r}; one of {[*fitting, GIVEN]}"
+                )
 
     def _check_groups(self, name: str, dataset: Dataset) -> None:
         if dataset.groups[:1] != ("main",):

@@ -34,7 +34,10 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "prepare": raw | {"modalities": about.modalities, "negatives": negatives},
         "features": {
             "source": raw["source"],
-            **{modality: asdict(settings.encoders[name]) if name else None for modality, name in encoders.items()},
+            **{
+                modality: asdict(settings.encoders[name]) if name in settings.encoders else name
+                for modality, name in encoders.items()
+            },
             "category": about.category,
             "runtime": asdict(settings.runtime),
         },

@@ -21,15 +21,17 @@ import PIL
 import safetensors
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 import transformers
 from PIL import Image
 from torch import Tensor
 
 from mmrec.config import Config, Modality
+from mmrec.data.sources import given
 from mmrec.features import FeatureError, image, text
 from mmrec.features.store import Features
 from mmrec.files import atomic, sha256
-from mmrec.progress import Progress
+from mmrec.progress import Progress, report
 
 BATCHES_PER_SHARD = 8  # a killed run repeats at most one shard
 BATCHES_AHEAD = 2  # decoded while the network computes
@@ -54,7 +56,7 @@ def build_features(
     Args:
         items: columns title, text, categories, image; row i is the item with index i + 1. The text of an item is its
             `text`, or its `title` if that is empty.
-        images: the folder that paths in column `image` start from.
+        images: the folder that paths in column `image` start from; given features lie beside it.
         root: where relative paths in params.yaml start from.
         cache: survives interrupted runs; may be deleted at any time.
 
@@ -69,7 +71,10 @@ def build_features(
         ("image", image.build, extract_images, paths),
         ("text", text.build, extract_texts, texts),
     ):
-        if (name := getattr(spec, modality)) is not None:
+        name = getattr(spec, modality)
+        if name == given.GIVEN:
+            features[modality] = _given(given.path_of(images.parent, modality), pd.Index(items["item_id"]))
+        elif name is not None:
             encoder = build(config.encoders[name], root, device)
             matrix, mask, misses = run(encoder, inputs, cache)
             stored = config.encoders[name].stored
@@ -85,6 +90,18 @@ def build_features(
             off = "false" if modality == "category" else "null"
             raise FeatureError(f"no item of {dataset} has {modality}: set datasets.{dataset}.{modality}: {off}")
     return features
+
+
+def _given(path: Path, items: pd.Index) -> Features:
+    """Features from a file of `data.sources.given`; rows of other items are counted and left out."""
+    ids, rows = given.read(path, items)
+    place = ids.get_indexer(items)
+    if others := len(ids) - int((place >= 0).sum()):
+        report(f"{path.name}: {others:,} of {len(ids):,} rows are of items that the sequences do not hold; left out")
+    mask = F.pad(torch.from_numpy(place >= 0), (1, 0))
+    matrix = torch.zeros(len(mask), rows.shape[1])
+    matrix[mask] = torch.from_numpy(rows[place[place >= 0]])
+    return Features(matrix, mask, _meta({"name": given.GIVEN, "origin": path.name, "sha256": sha256(path)}, mask, {}))
 
 
 def _meta(identity: dict[str, str], mask: Tensor, misses: dict[str, int]) -> dict[str, Any]:

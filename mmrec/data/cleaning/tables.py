@@ -147,8 +147,9 @@ def write(tables: Tables, folder: Path) -> None:
 
 
 def read_items(folder: Path, item_ids: list[str]) -> pd.DataFrame:
-    """Items in the order of `item_ids`: row i is item number i + 1. Raises KeyError if the table lacks an id."""
-    return pd.read_parquet(folder / "items.parquet").set_index("item_id").loc[item_ids].reset_index()
+    """Items in the order of `item_ids`: row i is item number i + 1; image "": none. KeyError: the table lacks an id."""
+    items = pd.read_parquet(folder / "items.parquet").set_index("item_id").loc[item_ids].reset_index()
+    return items.fillna({"image": ""})
 
 
 def quality_table(quality: dict) -> pd.DataFrame:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from mmrec import config
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.data.cleaning.tables import Tables, quality_table, read_items, write
 from mmrec.data.download.files import download, unreachable
-from mmrec.data.sources import amazon, demo, hm, movielens
+from mmrec.data.sources import amazon, demo, given, hm, movielens
 from mmrec.data.sources import folder as own
 from mmrec.files import replacing
 from mmrec.progress import report
@@ -88,7 +90,10 @@ def read(source: config.Source, folder: Path) -> Tables:
 
 
 def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:
-    """Raise SourceError if no item has a modality that is on: with the reasons and the key that turns it off."""
+    """Raise SourceError if no item has a modality that is on: with the reasons and the key that turns it off.
+
+    Given features, files beside the folder of pictures, are checked whole.
+    """
     items, pictures, examples = tables.items, tables.quality["images"], tables.quality["examples"]["images"]
     reasons = [f"{count} {reason} ({examples[reason][0]})" for reason, count in pictures["unusable"].items()]
     why = f" ({pictures['listed']} are listed: {', '.join(reasons) or 'none'})"
@@ -98,6 +103,9 @@ def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> N
         "category": (items["categories"].str.len() > 0, "", "false"),
     }
     for modality in about.modalities:
+        if getattr(about, modality) == given.GIVEN:
+            given.read(given.path_of(tables.images.parent, modality), pd.Index(items["item_id"]))
+            continue
         held, why, off = modalities[modality]
         if not held.any():
             text = f"no item of {dataset} has {modality}{why}"

@@ -45,7 +45,7 @@ def presence(shares: dict[str, float]) -> Figure:
 
 def _thumbnail(path: Path | None) -> Image.Image | str:
     """The picture, at most 96 px, or why there is none. Notebook 2 counts the unreadable ones."""
-    if path is None:
+    if path is None or path.is_dir():  # the folder of pictures and no name
         return "no picture"
     try:
         with Image.open(path) as image:

@@ -215,7 +215,7 @@ WRONG = {
     "dates reversed": ("valid: 2020-01-01", "valid: 2021-01-01", ["split.global_time", "valid must be before test"]),
     "no date": ("valid: 2020-01-01", "valid: soon", ["split.global_time.valid", "date", "'soon'"]),
     "unknown device": ("device: cpu", "device: tpu", ["runtime.device", "'auto', 'cpu' or 'cuda'", "'tpu'"]),
-    "unknown encoder": ("image: vgg", "image: resnet", ["datasets.shop.image", "'resnet'", "one of ['vgg']"]),
+    "unknown encoder": ("image: vgg", "image: resnet", ["datasets.shop.image", "'resnet'", "one of ['vgg', 'given']"]),
     "text encoder for images": ("image: vgg", "image: bert", ["datasets.shop.image", "no image encoder 'bert'"]),
     "two origins": ("package: some_package", "package: a, path: b", ["encoders.bert", "exactly one of name, package"]),
     "no revision": ("package: some_package", "name: bert", ["encoders.bert", "name and revision go together"]),

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from mmrec.data.sources import given
 from mmrec.features import FeatureError, extract, image, store
 
 CPU = torch.device("cpu")
@@ -346,6 +347,20 @@ def build(catalogue, pictures, cache, monkeypatch, stored="float32", **on):
     config = SimpleNamespace(datasets={"shop": spec}, encoders=encoders)
     folder = pictures[0].parent
     return extract.build_features(config, "shop", catalogue, folder, root=Path(), cache=cache, device="cpu")
+
+
+def test_given_features_are_joined_by_id_and_other_rows_counted(catalogue, pictures, cache, monkeypatch):
+    said = []
+    monkeypatch.setattr(extract, "report", said.append)
+    catalogue = catalogue.assign(item_id=["x", "y", "z"])
+    frame = pd.DataFrame([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], index=["z", "other", "x"])
+    given.save(frame, given.path_of(pictures[0].parent.parent, "text"))
+    features = build(catalogue, pictures, cache, monkeypatch, image=None, text="given")["text"]
+    assert features.matrix.tolist() == [[0, 0], [5, 6], [0, 0], [1, 2]]
+    assert features.mask.tolist() == [False, True, False, True]
+    assert features.meta["encoder"]["name"] == "given" and len(features.meta["encoder"]["sha256"]) == 64
+    assert features.meta["counts"] == {"items": 3, "present": 2, "misses": {}}
+    assert said == ["text.parquet: 1 of 3 rows are of items that the sequences do not hold; left out"]
 
 
 def test_build_features(catalogue, pictures, cache, monkeypatch):

@@ -1,0 +1,80 @@
+"""Features that come with the raw files: features/<modality>.parquet, columns item_id (string) and vector (floats).
+
+An item without a row lacks the modality. In params.yaml the encoder of such a modality is `given`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmrec.config.datasets import GIVEN
+from mmrec.data.cleaning.rows import SourceError, must_exist
+from mmrec.files import atomic
+
+__all__ = ["GIVEN", "path_of", "read", "save"]
+
+
+def path_of(folder: Path, modality: str) -> Path:
+    """The file of a modality in the folder of the raw files."""
+    return folder / "features" / f"{modality}.parquet"
+
+
+def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
+    """Ids of the rows, and their vectors (rows, F) float32. `items` are the ids of the data set.
+
+    Raises SourceError: no such file or column, another type, vectors of different widths, a number that is not finite,
+    an id twice, or no row of any item.
+    """
+    must_exist(path)
+    try:
+        table = pq.read_table(path, columns=["item_id", "vector"])
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"{path.name} cannot be read ({' '.join(str(error).split())}): "
+            "write a parquet file with the columns item_id and vector"
+        ) from error
+    ids, vectors = table["item_id"].combine_chunks(), table["vector"].combine_chunks()
+    if not (pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
+        raise SourceError(f"{path.name}: item_id is {ids.type}, not string: write ids as text, as in items.csv")
+    kind = vectors.type
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not pa.types.is_floating(kind.value_type):
+        raise SourceError(f"{path.name}: vector is {kind}, not a list of floats")
+    for column, values in (("item_id", ids), ("vector", vectors)):
+        if values.null_count:
+            row = 1 + pc.index(pc.is_null(values), True).as_py()
+            raise SourceError(f"{path.name}, row {row}: no {column}; an item without a vector has no row")
+    index = pd.Index(ids.to_pandas())
+    if index.has_duplicates:
+        again = int(index.duplicated().argmax())
+        raise SourceError(f"{path.name}, row {again + 1}: {index[again]!r} stands there twice")
+    widths = pc.list_value_length(vectors).to_numpy(zero_copy_only=False)
+    if len(widths) and (widths != widths[0]).any():
+        row = int((widths != widths[0]).argmax())
+        raise SourceError(
+            f"{path.name}, row {row + 1}: {widths[row]} numbers, {widths[0]} in row 1; all have one width"
+        )
+    if not index.isin(items).any():
+        pair = f"{index[0]!r} there, {items[0]!r} in the data" if len(index) and len(items) else "there is no row"
+        raise SourceError(f"{path.name}: no item_id is one of the data set's ({pair})")
+    numbers = vectors.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    matrix = numbers.reshape(len(index), -1)
+    if matrix.shape[1] == 0:
+        raise SourceError(f"{path.name}: its vectors are empty")
+    if (wrong := ~np.isfinite(matrix)).any():
+        row, column = np.argwhere(wrong)[0]
+        raise SourceError(f"{path.name}, row {row + 1}: number {column + 1} is {matrix[row, column]}, not finite")
+    return index, matrix
+
+
+def save(frame: pd.DataFrame, path: Path) -> None:
+    """Write embeddings as such a file: a row an item, its id in the index, its numbers in the columns."""
+    values = pa.array(frame.to_numpy(np.float32).ravel())
+    vectors = pa.FixedSizeListArray.from_arrays(values, frame.shape[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as partial:
+        pq.write_table(pa.table({"item_id": pa.array(frame.index.astype(str)), "vector": vectors}), partial)
