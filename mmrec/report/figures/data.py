@@ -58,6 +58,7 @@ def _thumbnail(path: Path | None) -> Image.Image | str:
 
 def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequence[str] = ()) -> Figure:
     """Rows of pictures, each a file (or None) and its caption, under the titles of the columns."""
+    rows = rows or [[(None, "")]]
     columns = max(map(len, rows))
     figure, grid = plt.subplots(len(rows), columns, figsize=(1.55 * columns, 1.75 * len(rows)), squeeze=False)
     for axes in grid.flat:

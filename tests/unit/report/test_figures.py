@@ -177,3 +177,8 @@ def test_captions_are_no_mathtext_and_broken_pictures_are_named(tmp_path, captio
         ["unreadable", caption],
         ["no picture", caption],
     ]
+
+
+def test_a_grid_of_no_pictures_says_so():
+    figure = figures.picture_grid([])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no picture", ""]
