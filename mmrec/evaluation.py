@@ -5,8 +5,8 @@ model that scores all items alike gets no credit. The protocols differ in the ca
 
 - `full_unseen`, the primary one: the whole catalogue without the user's earlier items.
 - `full_all`: the whole catalogue.
-- `sampled_100`: the target and the drawn negatives (100 by default), for comparison with older papers alone. It can
-  reverse the order of models (Krichene and Rendle 2020).
+- `sampled_100`: the target and the drawn negatives, for comparison with older papers alone. It can reverse the order of
+  models (Krichene and Rendle 2020). Reports name the number of negatives of the data set: `sampled_10` for 10.
 
 Letters: B batch, V items, n negatives, M earlier items.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from mmrec.data.batches import questions
 from mmrec.data.sequences import Sequences
 
-PROTOCOLS = ("full_unseen", "full_all", "sampled_100")
+PROTOCOLS = ("full_unseen", "full_all", "sampled_100")  # columns of ranks, in archives too
 BATCH = 512  # users scored at once
 
 

@@ -31,7 +31,7 @@ class Protocol:
 
     max_length: Annotated[int, Field(ge=2)]  # latest interactions that a model sees
     ks: Annotated[tuple[Count, ...], Field(min_length=1), Different]
-    negatives: Count  # of the sampled protocol; drawn once for a data set
+    negatives: Count  # of the sampled protocol, drawn once; at most as many as every user has left
     negatives_seed: Seed
 
 

@@ -73,7 +73,7 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
     Users and items are numbered in the order of their ids, which does not depend on the source's order. Within a user
     the order is timestamp, then position in the source; ties are counted.
 
-    Raises SequenceError: nothing is left, or too few items for the sampled protocol.
+    Raises SequenceError: nothing is left, or a user has all items.
     """
     users, items = (pd.factorize(interactions[name])[0] for name in ("user_id", "item_id"))
     keep = k_core(users, items, dataset.user_core, dataset.item_core)
@@ -104,6 +104,7 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
         "training_interactions": int((train_end - offsets[:-1]).sum()),
         "valid_users": int((valid >= 0).sum()),
         "test_users": int((test >= 0).sum()),
+        "negatives": negatives.shape[1],
     }
     if not (report["valid_users"] and report["test_users"]):
         found = f"{report['valid_users']} users to validate, {report['test_users']} to test"
@@ -151,26 +152,37 @@ def _split(dataset: config.Dataset, offsets: np.ndarray, times: np.ndarray) -> t
 
 
 def draw_negatives(users: np.ndarray, items: np.ndarray, n_items: int, count: int, seed: int) -> np.ndarray:
-    """For each user `count` different items that the user never touched, drawn uniformly: (U, count) int64.
+    """For each user n different items that the user never touched, drawn uniformly: (U, n) int64.
 
-    `users` (N,) are 0..U-1, all present; `items` (N,) are 1..V. Raises SequenceError: a user has too few such items.
+    n is `count`, or the number of items that the user with most items never touched, if that is smaller.
+
+    Args:
+        users: (N,) 0..U-1, all present. items: (N,) 1..V; a user may have an item twice.
+
+    Raises:
+        SequenceError: a user has touched all items.
     """
-    touched = np.bincount(users)
-    if n_items - touched.max() < count:
-        problem = f"a user has touched {touched.max()} of {n_items} items; lower it"
-        raise SequenceError(f"protocol.negatives is {count}, but {problem}")
-    generator = np.random.default_rng(seed)
     known = np.unique(users * (n_items + 1) + items)
+    touched = np.bincount(known // (n_items + 1))
+    count = min(count, n_items - touched.max())
+    if not count:
+        raise SequenceError(
+            f"a user has all {n_items} items: no other is left to rank; leave the user out, or list more items"
+        )
+    generator = np.random.default_rng(seed)
     drawn = generator.integers(1, n_items + 1, (len(touched), count))
-    while True:
+    rows = np.arange(len(drawn))
+    while len(rows):
         # Redraw what the user knows and what stands earlier in the same row, until nothing is wrong.
-        rank = np.argsort(drawn, axis=1, kind="stable")
-        ordered = np.take_along_axis(drawn, rank, axis=1)
-        wrong = np.zeros(drawn.shape, bool)
+        part = drawn[rows]
+        rank = np.argsort(part, axis=1, kind="stable")
+        ordered = np.take_along_axis(part, rank, axis=1)
+        wrong = np.zeros(part.shape, bool)
         np.put_along_axis(wrong, rank[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-        key = np.arange(len(drawn))[:, None] * (n_items + 1) + drawn
+        key = rows[:, None] * (n_items + 1) + part
         place = np.searchsorted(known, key).clip(max=len(known) - 1)
         wrong |= known[place] == key
-        if not wrong.any():
-            return drawn
-        drawn[wrong] = generator.integers(1, n_items + 1, wrong.sum())
+        part[wrong] = generator.integers(1, n_items + 1, wrong.sum())
+        drawn[rows] = part
+        rows = rows[wrong.any(1)]
+    return drawn

@@ -1,5 +1,6 @@
 """Tables of reports/<dataset>/tables/, from per-user ranks. Numbers are rounded where shown, never where stored."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,16 @@ def save(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False)
 
 
+def protocols(ranks: pd.DataFrame) -> list[str]:
+    """Columns of `ranks` that are protocols, the sampled one last, as `name_sampled` names it."""
+    return [*PROTOCOLS[:-1], *(name for name in ranks if name.startswith("sampled_"))]
+
+
+def name_sampled(ranks: pd.DataFrame, sequences: Path) -> pd.DataFrame:
+    """`ranks` with the sampled protocol named by the number of negatives in `sequences` (sequences.json)."""
+    return ranks.rename(columns={PROTOCOLS[-1]: f"sampled_{json.loads(sequences.read_text())['negatives']}"})
+
+
 def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
     """results.csv: one number a row.
 
@@ -32,7 +43,7 @@ def results_table(ranks: pd.DataFrame, ks: tuple[int, ...]) -> pd.DataFrame:
     rows = [
         (*key, protocol, metric, k, gains(part[protocol].to_numpy(), metric, k).mean())
         for key, part in ranks.groupby(["group", "experiment", "seed", "split"], sort=False)
-        for protocol in PROTOCOLS
+        for protocol in protocols(ranks)
         for metric, k in measures(ks)
     ]
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).astype({"k": "Int64"})
@@ -46,7 +57,7 @@ def rank_matrices(ranks: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """
     matrices = {}
     for experiment, part in ranks[ranks["split"] == "test"].groupby("experiment", sort=False):
-        wide = part.pivot(index="seed", columns="user", values=list(PROTOCOLS)).sort_index().sort_index(axis=1)
+        wide = part.pivot(index="seed", columns="user", values=protocols(ranks)).sort_index().sort_index(axis=1)
         if wide.isna().any(axis=None):
             raise ValueError(f"the seeds of {experiment!r} have ranks of different users: run the group again")
         matrices[experiment] = wide
@@ -73,7 +84,7 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
             raise ValueError(f"no ranks of {', '.join(sorted(unknown))}; there are those of {list(matrices)}")
         if not matrices[name].columns.equals(matrices[control].columns):
             raise ValueError(f"{name!r} and its control {control!r} have ranks of different users: run both again")
-    measured = [(protocol, *measure) for protocol in PROTOCOLS for measure in measures(ks)]
+    measured = [(protocol, *measure) for protocol in protocols(ranks) for measure in measures(ks)]
     gained = {
         (name, protocol, metric, k): gains(matrix[protocol].to_numpy(), metric, k)
         for name, matrix in matrices.items()

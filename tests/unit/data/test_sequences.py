@@ -227,10 +227,16 @@ def test_an_empty_table_is_refused():
         build(table(), dataset(), PROTOCOL)
 
 
-def test_too_few_untouched_items_are_refused_by_name():
-    rows = [("u", item, 0) for item in "abc"] + [("v", "d", 0)]
-    with pytest.raises(SequenceError, match="negatives is 2, but a user has touched 3 of 4 items"):
-        build(table(*rows), dataset(), replace(PROTOCOL, negatives=2))
+@pytest.mark.parametrize(("asked", "drawn"), [(1, 1), (2, 2), (3, 2), (100, 2)])
+def test_the_user_with_most_items_limits_the_number_of_negatives(asked, drawn):
+    rows = [("u", item, 0) for item in "abc"] + [("v", item, 0) for item in "de"]
+    built = build(table(*rows), dataset(), replace(PROTOCOL, negatives=asked))
+    assert built.report["negatives"] == drawn and built.sequences.negatives.shape == (2, drawn)
+
+
+def test_a_user_with_all_items_is_refused():
+    with pytest.raises(SequenceError, match="a user has all 3 items.*leave the user out"):
+        build(table(*(("u", item, 0) for item in "abc"), ("v", "a", 0)), dataset(), PROTOCOL)
 
 
 def test_a_split_without_users_to_validate_or_test_is_refused():
@@ -252,6 +258,16 @@ def test_negatives_are_different_untouched_items(seed, count):
         assert len(set(row)) == count
         assert not set(row) & set(items)
         assert 1 <= row.min() and row.max() <= 12
+
+
+def test_an_item_that_a_user_has_twice_counts_once():
+    drawn = draw_negatives(np.array([0, 0, 0, 1]), np.array([1, 1, 2, 3]), 4, 9, 0)
+    assert sorted(drawn[0]) == [3, 4] and drawn.shape == (2, 2)
+
+
+def test_negatives_of_a_small_catalogue_stay_as_archived_runs_have_them():
+    drawn = draw_negatives(np.array([0, 0, 1, 2]), np.array([1, 2, 3, 4]), 7, 4, 5)
+    assert drawn.tolist() == [[5, 6, 4, 3], [4, 1, 5, 2], [7, 1, 2, 3]]
 
 
 def test_negatives_may_need_all_untouched_items():

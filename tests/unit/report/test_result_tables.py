@@ -74,6 +74,16 @@ def test_groups_are_kept_apart(ranks):
     assert results.groupby("group").size().to_dict() == {"main": 120, "control": 120}
 
 
+def test_the_sampled_protocol_is_named_by_the_number_of_negatives(ranks, tmp_path):
+    (tmp_path / "sequences.json").write_text('{"negatives": 10}')
+    named = tables.name_sampled(ranks, tmp_path / "sequences.json")
+    assert tables.protocols(named) == ["full_unseen", "full_all", "sampled_10"]
+    for of in (tables.results_table, lambda ranks, ks: tables.comparisons_table(ranks, "a", ks)):
+        renamed = of(ranks, KS).replace({"protocol": {"sampled_100": "sampled_10"}})
+        assert "sampled_10" in set(renamed["protocol"])
+        pd.testing.assert_frame_equal(of(named, KS), renamed)
+
+
 # --- comparisons.csv ---------------------------------------------------------------------------------------------
 
 
