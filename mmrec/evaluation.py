@@ -36,7 +36,8 @@ def target_ranks(
 
     Args:
         scores: (B, V), column j for item j + 1. targets: (B,) items. negatives: (B, n) items, without the target.
-        seen: (M,) earlier items of all users, no target among them. seen_row: (M,) the row of each item's user.
+        seen: (M,) earlier items of all users, perhaps twice. seen_row: (M,) the row of each item's user. A target that
+            was seen stays a candidate.
 
     Returns:
         protocol -> (B,) int64 from 1.
@@ -49,7 +50,9 @@ def target_ranks(
     own = scores.gather(1, targets[:, None] - 1)  # (B, 1)
     # Counted in float32: exact up to 16 million items, and twenty times as fast as bools. The target supplies the 1.
     full_all = torch.ge(scores, own, out=torch.empty_like(scores, dtype=torch.float32)).sum(1).long()
-    seen_above = scores[seen_row, seen - 1] >= own[seen_row, 0]
+    pair = (seen_row * scores.shape[1] + seen - 1).unique()  # an item that was seen twice leaves the catalogue once
+    seen_row, seen = pair // scores.shape[1], pair % scores.shape[1] + 1
+    seen_above = (scores[seen_row, seen - 1] >= own[seen_row, 0]) & (seen != targets[seen_row])
     full_unseen = full_all - torch.zeros_like(full_all).index_add_(0, seen_row, seen_above.long())
     sampled = 1 + (scores.gather(1, negatives - 1) >= own).sum(1)
     return {"full_unseen": full_unseen, "full_all": full_all, "sampled_100": sampled}

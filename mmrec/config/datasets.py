@@ -210,6 +210,7 @@ class Dataset:
     user_core: Count = 5  # least interactions of a user ..
     item_core: Count = 5  # .. and of an item; both filters repeat until nothing changes
     split: Split = LeaveOneOut()
+    repeats: Literal["first", "keep"] = "first"  # of a user-item pair: its first interaction, or all of them
     image: Name | None = None  # an encoder, or `given`; null: the modality is absent
     text: Name | None = None
     category: bool = False

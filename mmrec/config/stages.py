@@ -16,7 +16,9 @@ TRAINING_PROBES = "probes"  # the group of experiments that notebook 5b looks in
 def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     """Stage -> every setting that the stage uses on `dataset`, resolved."""
     about, tuning = settings.datasets[dataset], asdict(settings.tuning)
-    raw = {key: asdict(about)[key] for key in ("source", "title", "user_core", "item_core", "split", "expected")}
+    raw = {
+        key: asdict(about)[key] for key in ("source", "title", "user_core", "item_core", "split", "repeats", "expected")
+    }
     encoders = {"image": about.image, "text": about.text}
     negatives = [settings.protocol.negatives, settings.protocol.negatives_seed]
     both_ends = {"both_ends": tuning.pop("both_ends"), "space": tuning["space"]}  # of the finalists alone

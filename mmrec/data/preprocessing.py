@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from mmrec import config
+from mmrec.data.cleaning.tables import Tables
 from mmrec.data.sequences import Sequences
 from mmrec.files import atomic
 
@@ -68,7 +69,7 @@ def k_core(users: np.ndarray, items: np.ndarray, user_core: int, item_core: int)
 
 
 def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.Protocol) -> Built:
-    """Filter, order, number and split a table: user_id, item_id (str), timestamp (int64 seconds), no pair twice.
+    """Filter, order, number and split a table: user_id, item_id (str), timestamp (int64 seconds).
 
     Users and items are numbered in the order of their ids, which does not depend on the source's order. Within a user
     the order is timestamp, then position in the source; ties are counted.
@@ -110,6 +111,23 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
         found = f"{report['valid_users']} users to validate, {report['test_users']} to test"
         raise SequenceError(f"the split leaves {found}")
     return Built(sequences, user_ids.tolist(), item_ids.tolist(), report)
+
+
+def closing_line(tables: Tables, built: Built) -> str:
+    """Counts of rows read, kept and left out by reason, and of users, items, usable pictures and texts kept."""
+    rows, report = tables.quality["interactions"], built.report
+    left_out = rows["dropped"] | ({"k-core": report["left_by_core"]} if report["left_by_core"] else {})
+    reasons = [f"{count:,} {reason} ({count / rows['read']:.1%})" for reason, count in left_out.items()]
+    items = tables.items[tables.items["item_id"].isin(built.item_ids)]
+    texts = ((items["text"] != "") | (items["title"] != "")).sum()
+    counts = {"users": report["users"], "items": report["items"], "usable pictures": items["image"].notna().sum()}
+    counts |= {"texts": texts, "negatives a user": report["negatives"]}
+    parts = [
+        f"{rows['read']:,} interactions read, {report['interactions']:,} kept",
+        f"left out: {', '.join(reasons) or 'none'}",
+        ", ".join(f"{count:,} {name}" for name, count in counts.items()),
+    ]
+    return "; ".join(parts)
 
 
 def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:

@@ -60,6 +60,15 @@ def test_each_users_seen_items_are_their_own():
     assert found["full_all"].tolist() == [3, 3]
 
 
+def test_an_item_that_was_seen_twice_leaves_the_catalogue_once():
+    # Items 5, 4, 3 score above the target 2; 4 and 3 were seen.
+    assert ranks([0.1, 0.2, 0.3, 0.4, 0.5], 2, [1], seen=[4, 3, 4, 4])["full_unseen"] == 2
+
+
+def test_a_target_that_was_seen_stays_a_candidate():
+    assert ranks([0.1, 0.2, 0.3, 0.4, 0.5], 2, [1], seen=[2, 4, 2])["full_unseen"] == 3
+
+
 def test_infinite_scores_are_ranked():
     inf = math.inf
     assert ranks([-inf, 0.0, inf], 2, [1, 3]) == {"full_all": 2, "full_unseen": 2, "sampled_100": 2}

@@ -25,8 +25,8 @@ LAST_SECOND = 253_402_300_799  # end of the year 9999; a larger number is in mil
 class Tables:
     """A data set.
 
-    interactions: user_id, item_id (str), timestamp (int64, seconds since 1970 UTC), in source order; a user has an
-        item at most once, and every item is in `items`.
+    interactions: user_id, item_id (str), timestamp (int64, seconds since 1970 UTC), in source order; every item is
+        in `items`. A user has an item at most once unless `repeats` are kept.
     items: item_id, title, text (str, "" if none), categories (list of str, [] if none), image (str: path below
         `images` with forward slashes; None if there is no usable picture); one row an item, in source order.
     quality: counts of rows read, kept and left out by reason (plain dicts of int), and `examples` of their places.
@@ -39,10 +39,13 @@ class Tables:
     images: Path
 
 
-def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
+def clean(interactions: Rows, items: Rows, images: Path, repeats: str = "first") -> Tables:
     """Raw rows to `Tables`. A row that is left out counts under the first reason that applies.
 
     Columns are those of `Tables`, but image is "" if there is none, and a timestamp is text, or int64 with 0 for none.
+
+    Args:
+        repeats: "first" leaves out a user's later interactions with an item, "keep" keeps them.
 
     Raises SourceError: an item twice in `items`, or no row of a table is usable.
     """
@@ -50,7 +53,7 @@ def clean(interactions: Rows, items: Rows, images: Path) -> Tables:
     items = replace(items, frame=items.frame.assign(**text))
     items = items.drop(items.frame["item_id"] == "", "no item").require()
     unique_ids(items, "item_id")
-    interactions = _clean_interactions(interactions, items.frame["item_id"])
+    interactions = _clean_interactions(interactions, items.frame["item_id"], repeats)
     names = items.frame["image"]
     reasons = problems(images, names)
     usable = (names != "") & reasons.isna()
@@ -85,8 +88,8 @@ def unique_ids(rows: Rows, column: str) -> None:
         raise SourceError(f"{second}: {column} {name!r} is already at {first}: keep one of them")
 
 
-def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
-    """Keep a user's first interaction with an item, by time, then by position in the file."""
+def _clean_interactions(rows: Rows, known_items: pd.Series, repeats: str) -> Rows:
+    """Usable rows. The first interaction of a user with an item is so by time, then by position in the file."""
     ids = {name: _stripped(rows.frame[name]) for name in ("user_id", "item_id")}
     time = rows.frame["timestamp"]
     rows = replace(rows, frame=rows.frame.assign(**ids, timestamp=time if time.dtype == np.int64 else seconds(time)))
@@ -98,6 +101,8 @@ def _clean_interactions(rows: Rows, known_items: pd.Series) -> Rows:
         ids = f"it says {rows.frame['item_id'].iloc[0]!r}, the items say {known_items.iloc[0]!r}"
         raise SourceError(f"{rows.file}: no item_id is one of the items: {ids}; write ids as text in both files")
     rows = rows.drop(~known, "unknown item")
+    if repeats == "keep":
+        return rows.require()
     # A pair as one number takes a fraction of the memory of two strings.
     users, (items, item_ids) = pd.factorize(rows.frame["user_id"])[0], pd.factorize(rows.frame["item_id"])
     order = np.argsort(rows.frame["timestamp"].to_numpy(), kind="stable")

@@ -77,16 +77,19 @@ def _is_placed(source: config.Source, folder: Path) -> bool:
     return all((folder / name).exists() for name in FETCHED[source.kind].placed(source))
 
 
-def read(source: config.Source, folder: Path) -> Tables:
+def read(source: config.Source, folder: Path, repeats: str = "first") -> Tables:
     """The cleaned tables of `source`, read from the raw files in `folder`.
+
+    Args:
+        repeats: of a user-item pair; see `clean`.
 
     Raises SourceError: a file is missing or cannot be used; the message names the file, the line, and what to do.
     """
     if isinstance(source, config.AmazonSource):
-        return amazon.read(folder, source.release, source.category)
+        return amazon.read(folder, source.release, source.category, repeats)
     if isinstance(source, config.MovieLensSource):
-        return movielens.read(folder, source.users)
-    return READERS[source.kind](folder)
+        return movielens.read(folder, source.users, repeats)
+    return READERS[source.kind](folder, repeats=repeats)
 
 
 def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:

@@ -28,7 +28,7 @@ LOOKS = ["product_type_name", "graphical_appearance_name", *COLOURS]
 NOTHING = ["unknown", "undefined"]  # articles.csv fills empty fields with these
 
 
-def read(folder: Path) -> Tables:
+def read(folder: Path, repeats: str = "first") -> Tables:
     """A product has the text of its most bought article and the picture of its most bought pictured article.
 
     Ties go to the smallest article_id. A product without a picture counts as missing one. The data have days only; a
@@ -45,7 +45,7 @@ def read(folder: Path) -> Tables:
     products = _products(articles, bought.frame["article_id"], pictured)
     frame = bought.frame.rename(columns={"customer_id": "user_id", "t_dat": "timestamp"})
     frame = frame.assign(item_id=frame["article_id"].str[:-3]).drop(columns="article_id")
-    return clean(replace(bought, frame=frame), products, folder / "images")
+    return clean(replace(bought, frame=frame), products, folder / "images", repeats)
 
 
 def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:

@@ -30,7 +30,7 @@ LARGEST = 1 << 28  # bytes of an unpacked file
 SEED = 20240527  # of the lot that draws users
 
 
-def read(folder: Path, users: int | None = None) -> Tables:
+def read(folder: Path, users: int | None = None, repeats: str = "first") -> Tables:
     """Every rating, high or low, is an interaction. A film's text is its title and, where there is one, its plot.
 
     Every film is expected to have a poster: one without counts as a missing picture. `quality` also has `plots`.
@@ -54,7 +54,7 @@ def read(folder: Path, users: int | None = None) -> Tables:
     plot = frame["item_id"].map(plots.frame.set_index("movie_id")["plot"])
     text = (frame["title"] + ". " + plot).fillna(frame["title"])
     frame = frame.assign(text=text, categories=frame["genres"].str.split("|"), image=frame["item_id"] + ".jpg")
-    tables = clean(ratings, replace(movies, frame=frame), folder / "posters")
+    tables = clean(ratings, replace(movies, frame=frame), folder / "posters", repeats)
     tables.quality["plots"] = plots.account()
     tables.quality["examples"]["plots"] = plots.examples()
     return tables

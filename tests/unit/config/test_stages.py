@@ -39,6 +39,7 @@ def changed(before: config.Config, after: config.Config) -> set[str]:
         ("user_core", 2, {"prepare"}),
         ("item_core", 2, {"prepare"}),
         ("split", SPLIT, {"prepare"}),
+        ("repeats", "keep", {"prepare"}),
         ("image", None, {"prepare", "features"} | TRAINED),
         ("text", None, {"prepare", "features"} | TRAINED),
         ("category", False, {"prepare", "features"} | TRAINED),

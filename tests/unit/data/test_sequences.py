@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from scipy import stats
 from mmrec import config
 from mmrec.data import preprocessing
 from mmrec.data.batches import questions, take, training_batches
-from mmrec.data.preprocessing import SequenceError, build, draw_negatives, k_core
+from mmrec.data.cleaning.tables import Tables
+from mmrec.data.preprocessing import SequenceError, build, closing_line, draw_negatives, k_core
 from mmrec.data.sequences import Sequences
 
 PROTOCOL = config.Protocol(max_length=50, ks=(10,), negatives=1, negatives_seed=0)
@@ -242,6 +244,35 @@ def test_a_user_with_all_items_is_refused():
 def test_a_split_without_users_to_validate_or_test_is_refused():
     with pytest.raises(SequenceError, match="0 users to validate, 0 to test"):
         build(table(("u", "a", 0), ("v", "b", 1)), dataset(), PROTOCOL)
+
+
+# --- repeats and the closing line --------------------------------------------------------------------------------
+
+
+def test_a_kept_repeat_may_be_the_target():
+    rows = [("u", item, time) for time, item in enumerate("abcab")] + [("v", "d", 0)]
+    built = build(table(*rows), dataset(), PROTOCOL)
+    assert by_user(built)["u"] == list("abcab")
+    [question] = questions(built.sequences, "test", 50, 9)
+    assert built.item_ids[question.targets.item() - 1] == "b"
+    assert built.sequences.negatives[0].tolist() == [4]  # d, which alone is not known
+
+
+def test_the_closing_line_counts_rows_users_items_pictures_and_texts():
+    rows = [("u", item, time) for time, item in enumerate("abc")] + [("v", "e", 0), ("w", "d", 0)]
+    built = build(table(*rows, *[("w", item, time) for time, item in enumerate("ab")]), dataset(item_core=1), PROTOCOL)
+    listed = pd.DataFrame(
+        {"item_id": list("abcdez"), "title": ["A", "", "", "", "", "Z"], "text": ["", "b", "", "", "", ""]}
+    )
+    listed["image"] = ["a.png", None, None, "d.png", None, "z.png"]
+    account = {"read": 2_000, "kept": 7, "dropped": {"repeat": 1_900, "no user": 93}}
+    tables = Tables(table(*rows), listed, {"interactions": account}, Path("none"))
+    assert closing_line(tables, built) == (
+        "2,000 interactions read, 7 kept; left out: 1,900 repeat (95.0%), 93 no user (4.7%); "
+        "3 users, 5 items, 2 usable pictures, 2 texts, 1 negatives a user"
+    )
+    report = built.report | {"left_by_core": 3}
+    assert "93 no user (4.7%), 3 k-core (0.1%); " in closing_line(tables, replace(built, report=report))
 
 
 # --- negatives ---------------------------------------------------------------------------------------------------

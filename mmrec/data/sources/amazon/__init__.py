@@ -30,7 +30,7 @@ FILES = {  # by release: (folder on the provider's server, file name) of the rev
 }
 
 
-def read(folder: Path, release: int, category: str) -> Tables:
+def read(folder: Path, release: int, category: str, repeats: str = "first") -> Tables:
     """Every review is an interaction. Items are the reviewed products; those with metadata come first.
 
     A product without metadata is kept without text and categories, so that sequences have no holes;
@@ -49,7 +49,7 @@ def read(folder: Path, release: int, category: str) -> Tables:
     frames = [described.frame, others.astype(described.frame.dtypes)]
     items = replace(described, frame=pd.concat(frames, ignore_index=True))
     items, lost = _with_pictures(items, folder / "pictures.csv")
-    tables = clean(bought, items, folder / "images")
+    tables = clean(bought, items, folder / "images", repeats)
     quality, examples = tables.quality, tables.quality["examples"]
     quality["metadata"] = {"empty": len(others)}
     quality["fields"] = {problem: len(lines) for problem, lines in wrong.items()}

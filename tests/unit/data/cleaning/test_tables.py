@@ -74,6 +74,13 @@ def test_a_repeat_keeps_the_first_in_time_and_of_equal_times_the_first_in_the_fi
     assert tables.quality["examples"]["interactions"] == {"repeat": ["i.csv:2", "i.csv:6", "i.csv:7"]}
 
 
+def test_repeats_are_kept_where_they_are_asked_for():
+    rows = interactions(("u", "a", "9"), ("u", "b", "3"), ("u", "a", "4"), ("u", "z", "1"), ("u", "a", ""))
+    tables = clean(rows, items("a", "b"), Path("none"), "keep")
+    assert kept(tables) == [["u", "a", 9], ["u", "b", 3], ["u", "a", 4]]
+    assert tables.quality["interactions"]["dropped"] == {"unknown item": 1, "no timestamp": 1}
+
+
 def test_an_item_listed_twice_names_both_lines():
     with pytest.raises(SourceError, match=r"items\.csv:4: item_id 'a' is already at items\.csv:2: keep one"):
         clean(interactions(("u", "a", "1")), items("a", "b", " a"), Path("none"))
