@@ -42,6 +42,16 @@ class PlacedSource:
     """Files that a person places in data/raw/<dataset>."""
 
     kind: Literal["folder", "hm"]
+    timestamp_format: str | None = None  # of folder, such as "%d/%m/%Y"; null: unix time, ISO 8601 or order numbers
+    any_year: bool = False  # of folder: years before 1990 and after next year are right
+
+    @model_validator(mode="after")
+    def _times_are_of_a_folder(self) -> Self:
+        if self.kind != "folder" and (self.timestamp_format is not None or self.any_year):
+            raise ValueError(f"timestamp_format and any_year are for kind folder: {self.kind} has times of its own")
+        if self.timestamp_format is not None and "%" not in self.timestamp_format:
+            raise ValueError(f'timestamp_format is a pattern such as "%d/%m/%Y", not {self.timestamp_format!r}')
+        return self
 
 
 @section

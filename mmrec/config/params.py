@@ -12,7 +12,18 @@ from mmrec.config.datasets import GIVEN, IMAGE_ENCODERS, TEXT_ENCODERS, Dataset,
 from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Training, Tuning
 from mmrec.config.models import FDSA, MODELS, Model, sees
 from mmrec.config.paths import Paths
-from mmrec.config.types import ConfigError, Count, Different, InstructionSet, Name, Seed, Seeds, section, validate
+from mmrec.config.types import (
+    ConfigError,
+    Count,
+    DatasetName,
+    Different,
+    InstructionSet,
+    Name,
+    Seed,
+    Seeds,
+    section,
+    validate,
+)
 
 
 @section
@@ -40,7 +51,7 @@ class Config:
     """params.yaml."""
 
     runtime: Runtime
-    datasets: dict[Name, Dataset]
+    datasets: dict[DatasetName, Dataset]
     protocol: Protocol
     encoders: dict[Name, Encoder]
     training: Training

@@ -1,6 +1,7 @@
 """Types that several settings share, with their validation."""
 
 import json
+import re
 from dataclasses import is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, dataclass_transform, get_args, get_type_hints
@@ -28,6 +29,20 @@ Different = AfterValidator(_different)
 Modality = Literal["image", "text", "category"]
 Modalities = Annotated[tuple[Modality, ...], Different]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+RESERVED = ("figures", "weights")  # reports/figures, data/raw/weights
+RULE = "a data set's name is lower-case letters, digits and _, begins with a letter, and is not a folder of the project"
+
+
+def _dataset_name(name: str) -> str:
+    if name in RESERVED or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+        proposed = re.sub(r"[^a-z0-9]+", "_", words).strip("_")
+        proposed = proposed if proposed[:1].isalpha() and proposed not in RESERVED else f"my_{proposed or 'shop'}"
+        raise ValueError(f"{RULE} ({', '.join(RESERVED)}), such as {proposed}")
+    return name
+
+
+DatasetName = Annotated[str, AfterValidator(_dataset_name)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

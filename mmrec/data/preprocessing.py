@@ -127,7 +127,7 @@ def closing_line(tables: Tables, built: Built) -> str:
         f"left out: {', '.join(reasons) or 'none'}",
         ", ".join(f"{count:,} {name}" for name, count in counts.items()),
     ]
-    return "; ".join(parts)
+    return "; ".join([*parts, *filter(None, [tables.quality.get("times")])])
 
 
 def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:

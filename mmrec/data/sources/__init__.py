@@ -89,7 +89,8 @@ def read(source: config.Source, folder: Path, repeats: str = "first") -> Tables:
         return amazon.read(folder, source.release, source.category, repeats)
     if isinstance(source, config.MovieLensSource):
         return movielens.read(folder, source.users, repeats)
-    return READERS[source.kind](folder, repeats=repeats)
+    of_times = (source.timestamp_format, source.any_year) if source.kind == "folder" else ()
+    return READERS[source.kind](folder, repeats, *of_times)
 
 
 def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:

@@ -4,6 +4,7 @@ import pytest
 from shop_files import INTERACTIONS, ITEMS
 
 from mmrec import config
+from mmrec.data import sources
 from mmrec.data.sources import SourceError, require_modalities
 from mmrec.data.sources.folder import read
 
@@ -40,6 +41,21 @@ def test_iso_dates_a_quoted_newline_and_a_byte_order_mark(shop):
     assert tables.items["title"].tolist() == ['one, "two"\nthree']
 
 
+@pytest.mark.parametrize("interactions", ["user_id,item_id\nu,b\nu,a\n", "user_id,item_id,timestamp\nu,b,\nu,a,\n"])
+def test_without_timestamps_the_file_has_the_order(shop, interactions):
+    tables = read(shop(interactions))
+    assert tables.interactions.to_numpy().tolist() == [["u", "b", 1], ["u", "a", 2]]
+    assert "the order of its rows" in tables.quality["times"]
+
+
+def test_keys_of_the_source_and_the_data_set_reach_the_reader(shop):
+    folder = shop("user_id,item_id,timestamp\nu,a,02/01/1970\nu,a,03/01/1970\n")
+    source = config.PlacedSource(kind="folder", timestamp_format="%d/%m/%Y", any_year=True)
+    first, both = (sources.read(source, folder, repeats) for repeats in ("first", "keep"))
+    assert first.interactions["timestamp"].tolist() == [86_400]
+    assert both.interactions["timestamp"].tolist() == [86_400, 172_800]
+
+
 def test_broken_lines_are_counted_and_located(shop):
     tables = read(shop(INTERACTIONS + "u2,b\nu2,b,400\n", ITEMS + "c\n"))
     assert tables.quality["interactions"] == {"read": 5, "kept": 4, "dropped": {"malformed line": 1}}
@@ -53,7 +69,16 @@ def test_broken_lines_are_counted_and_located(shop):
     [
         ({"interactions": None}, r"interactions\.csv is missing"),
         ({"items": None}, r"items\.csv is missing"),
-        ({"interactions": "user_id,item_id\nu,a\n"}, r"interactions\.csv: no column 'timestamp'"),
+        ({"interactions": "user_id,item_id,time\nu,a,1\n"}, r"interactions\.csv: no column 'timestamp'"),
+        ({"interactions": "Date,user_id,item_id\n1,u,a\n"}, r"interactions\.csv: no column 'timestamp'"),
+        (
+            {"interactions": "user_id,item_id,timestamp,timestamp\nu,a,1,1\n"},
+            r"interactions\.csv: more than one column 'timestamp'",
+        ),
+        (
+            {"interactions": "user_id,item_id,timestamp\nu,a,31/12/2019\n"},
+            r"interactions\.csv:2: .*timestamp_format: \"%d/%m/%Y\"",
+        ),
         ({"items": "title\nA\n"}, r"items\.csv: no column 'item_id'"),
         ({"interactions": "user_id,item_id,timestamp\n"}, r"interactions\.csv holds no rows"),
         ({"items": ""}, r"items\.csv is empty"),
