@@ -1,6 +1,8 @@
 """The command line: `python -m mmrec --help`."""
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,15 +33,23 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         chosen.do(chosen)
+    except KeyboardInterrupt:
+        print("stopped; nothing finished is lost, and the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
+        if os.environ.get("MMREC_DEBUG") == "1":
+            raise
         # Imported late, here and in commands: `settings` runs after each edit of params.yaml and needs neither.
         from mmrec.data.sources import SourceError
         from mmrec.recommend import RecommendError
         from mmrec.report.notebook import NotebookError
 
-        if not isinstance(error, (config.ConfigError, SourceError, NotebookError, RecommendError)):
-            raise
-        sys.exit(str(error))
+        if isinstance(error, (config.ConfigError, SourceError, NotebookError, RecommendError)):
+            sys.exit(str(error))
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            sys.exit("the disk is full: make room, then run the same command again; nothing finished is lost")
+        line = (str(error) or "no message").splitlines()[0]
+        sys.exit(f"{type(error).__name__}: {line} (MMREC_DEBUG=1 shows where)")
 
 
 def _adder(commands: argparse._SubParsersAction) -> Callable[..., argparse.ArgumentParser]:

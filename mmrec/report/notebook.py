@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config as Traits
 
@@ -60,6 +61,11 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
                 # Sockets of this user alone, at a short path: TCP is open to all users of the machine.
                 config=Traits(AsyncKernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}),
             )
+        except DeadKernelError as error:
+            raise NotebookError(
+                f"{name} on {dataset or 'all'}: the kernel died, most often for want of memory; "
+                "nothing finished is lost, and the same command goes on from there"
+            ) from error
         except PapermillExecutionError as error:
             raise NotebookError(
                 f"{name} on {dataset or 'all'}: {error.ename}: {error.evalue}\n"

@@ -3,6 +3,7 @@ import shutil
 import socket
 from types import SimpleNamespace
 
+import httpx2
 import pytest
 import safetensors.torch
 import torch
@@ -117,16 +118,25 @@ def test_missing_package_says_what_to_do():
 HUB = config.BERT(kind="bert", pooling="pooler", name="bert-base-uncased", revision="86b5e09")
 
 
-def test_hub_out_of_reach_says_what_to_do(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        LocalEntryNotFoundError("no network\nand more lines"),
+        httpx2.ProxyError("407 Proxy Authentication Required"),
+        httpx2.RemoteProtocolError(""),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_hub_out_of_reach_says_what_to_do(monkeypatch, error):
     def offline(*_, **__):
-        raise LocalEntryNotFoundError("no network\nand more lines")
+        raise error
 
     monkeypatch.setattr(text, "snapshot_download", offline)
-    with pytest.raises(FeatureError) as error:
+    with pytest.raises(FeatureError) as raised:
         text.build(HUB, None, "cpu")
     for part in ("bert-base-uncased", "model.safetensors", "huggingface.co", "86b5e09", "encoders.<name>.path"):
-        assert part in str(error.value)
-    assert "\n" not in str(error.value)
+        assert part in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("state", ["whole", "cut short", "absent"])

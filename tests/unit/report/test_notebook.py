@@ -197,3 +197,12 @@ def test_progress_goes_to_the_terminal_and_not_into_the_notebook(project, settin
     assert "halfway there\n" in capfd.readouterr().err
     shown = nbformat.read(report(project, "01_small"), as_version=4)
     assert [output.text for output in outputs_of(shown)] == ["done\n"]
+
+
+def test_a_kernel_that_dies_ends_in_one_line(project):
+    write(project.root, "01_small", "import os; os._exit(1)")
+    ended = run(project, "01_small", "demo")
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("01_small on demo: the kernel died, most often for want of memory; nothing finished is lost")
+    assert "Traceback" not in ended.stderr
