@@ -237,3 +237,8 @@ class Dataset:
     def modalities(self) -> tuple[Modality, ...]:
         """Modalities of the data set."""
         return tuple(modality for modality in ("image", "text", "category") if getattr(self, modality))
+
+    @property
+    def given(self) -> tuple[Modality, ...]:
+        """Modalities whose features come with the raw files."""
+        return tuple(modality for modality in ("image", "text") if getattr(self, modality) == GIVEN)

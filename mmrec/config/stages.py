@@ -20,6 +20,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         key: asdict(about)[key] for key in ("source", "title", "user_core", "item_core", "split", "repeats", "expected")
     }
     encoders = {"image": about.image, "text": about.text}
+    given = {"given": about.given} if about.given else {}  # files that notebook 1 looks at
     negatives = [settings.protocol.negatives, settings.protocol.negatives_seed]
     both_ends = {"both_ends": tuning.pop("both_ends"), "space": tuning["space"]}  # of the finalists alone
     main, every = (_as_dicts(settings.resolve(dataset, *groups)) for groups in (["main"], []))
@@ -33,7 +34,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     runs = asked | {"archived": about.archived, "seeds": settings.seeds_of(dataset)}
     return {
         "fetch": {"source": raw["source"]},
-        "prepare": raw | {"modalities": about.modalities, "negatives": negatives},
+        "prepare": raw | {"modalities": about.modalities, "negatives": negatives} | given,
         "features": {
             "source": raw["source"],
             **{

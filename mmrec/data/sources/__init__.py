@@ -13,7 +13,7 @@ from mmrec.data.sources import folder as own
 from mmrec.files import replacing
 from mmrec.progress import report
 
-__all__ = ["SourceError", "Tables", "fetch", "images", "obstacle", "quality_table", "read", "read_items"]
+__all__ = ["SourceError", "Tables", "fetch", "given_ids", "images", "obstacle", "quality_table", "read", "read_items"]
 __all__ += ["require_modalities", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read}
@@ -46,6 +46,7 @@ def fetch(source: config.Source, folder: Path, downloads: Path, checksums: Path)
         download(_remotes(source, downloads), downloads.parent, checksums)
         with replacing(folder) as partial:
             FETCHED[source.kind].assemble(source, downloads, partial)
+            given.keep(folder, partial)
 
 
 def _look_for_placed(source: config.Source, folder: Path) -> None:
@@ -96,7 +97,7 @@ def read(source: config.Source, folder: Path, repeats: str = "first") -> Tables:
 def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:
     """Raise SourceError if no item has a modality that is on: with the reasons and the key that turns it off.
 
-    Given features, files beside the folder of pictures, are checked whole.
+    `given_ids` looks at given features.
     """
     items, pictures, examples = tables.items, tables.quality["images"], tables.quality["examples"]["images"]
     reasons = [f"{count} {reason} ({examples[reason][0]})" for reason, count in pictures["unusable"].items()]
@@ -106,14 +107,27 @@ def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> N
         "text": ((items["text"] != "") | (items["title"] != ""), "", "null"),
         "category": (items["categories"].str.len() > 0, "", "false"),
     }
-    for modality in about.modalities:
-        if getattr(about, modality) == given.GIVEN:
-            given.read(given.path_of(tables.images.parent, modality), pd.Index(items["item_id"]))
-            continue
+    for modality in (one for one in about.modalities if one not in about.given):
         held, why, off = modalities[modality]
         if not held.any():
             text = f"no item of {dataset} has {modality}{why}"
             raise SourceError(f"{text}: mend that, or set datasets.{dataset}.{modality}: {off}")
+
+
+def given_ids(about: config.Dataset, folder: Path, item_ids: pd.Series) -> dict[str, pd.Index]:
+    """The ids in the file of each given modality, which is checked whole. Prints how many are of which items.
+
+    Raises SourceError: see `given.read`.
+    """
+    found = {}
+    for modality in about.given:
+        ids, matrix = given.read(given.path_of(folder, modality), pd.Index(item_ids))
+        known = int(ids.isin(item_ids).sum())
+        rows, width = matrix.shape
+        print(f"{modality}.parquet: {rows:,} vectors of {width:,} numbers, {rows - known:,} of no item")
+        print(f"{len(item_ids) - known:,} of {len(item_ids):,} items have no {modality} vector")
+        found[modality] = ids
+    return found
 
 
 def images(source: config.Source, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 An item without a row lacks the modality. In params.yaml the encoder of such a modality is `given`.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmrec.config.datasets import GIVEN
 from mmrec.data.cleaning.rows import SourceError, must_exist
 from mmrec.files import atomic
 
-__all__ = ["GIVEN", "path_of", "read", "save"]
+__all__ = ["GIVEN", "keep", "path_of", "read", "save"]
 
 
 def path_of(folder: Path, modality: str) -> Path:
@@ -23,11 +24,16 @@ def path_of(folder: Path, modality: str) -> Path:
     return folder / "features" / f"{modality}.parquet"
 
 
+def keep(folder: Path, replacement: Path) -> None:
+    """Copy given features into the folder that replaces a folder of raw files."""
+    if (folder / "features").is_dir():
+        shutil.copytree(folder / "features", replacement / "features")
+
+
 def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
     """Ids of the rows, and their vectors (rows, F) float32. `items` are the ids of the data set.
 
-    Raises SourceError: no such file or column, another type, vectors of different widths, a number that is not finite,
-    an id twice, or no row of any item.
+    Raises SourceError: no such file, not Parquet, no row of any item, or what `_checked` refuses.
     """
     must_exist(path)
     try:
@@ -37,6 +43,15 @@ def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
             f"{path.name} cannot be read ({' '.join(str(error).split())}): "
             "write a parquet file with the columns item_id and vector"
         ) from error
+    index, matrix = _checked(table, path)
+    if not index.isin(items).any():
+        pair = f"{index[0]!r} there, {items[0]!r} in the data" if len(index) and len(items) else "there is no row"
+        raise SourceError(f"{path.name}: no item_id is one of the data set's ({pair})")
+    return index, matrix
+
+
+def _checked(table: pa.Table, path: Path) -> tuple[pd.Index, np.ndarray]:
+    """Ids and vectors of a table. Raises SourceError: a type, width, number or id is wrong, or there is no row."""
     ids, vectors = table["item_id"].combine_chunks(), table["vector"].combine_chunks()
     if not (pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
         raise SourceError(f"{path.name}: item_id is {ids.type}, not string: write ids as text, as in items.csv")
@@ -58,9 +73,8 @@ def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
         raise SourceError(
             f"{path.name}, row {row + 1}: {widths[row]} numbers, {widths[0]} in row 1; all have one width"
         )
-    if not index.isin(items).any():
-        pair = f"{index[0]!r} there, {items[0]!r} in the data" if len(index) and len(items) else "there is no row"
-        raise SourceError(f"{path.name}: no item_id is one of the data set's ({pair})")
+    if not len(index):
+        raise SourceError(f"{path.name}: there is no row")
     numbers = vectors.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     matrix = numbers.reshape(len(index), -1)
     if matrix.shape[1] == 0:
@@ -71,10 +85,23 @@ def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
     return index, matrix
 
 
-def save(frame: pd.DataFrame, path: Path) -> None:
-    """Write embeddings as such a file: a row an item, its id in the index, its numbers in the columns."""
-    values = pa.array(frame.to_numpy(np.float32).ravel())
-    vectors = pa.FixedSizeListArray.from_arrays(values, frame.shape[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(frame: pd.DataFrame, path: Path | str) -> None:
+    """Write embeddings as such a file, whole or not at all.
+
+    Args:
+        frame: a row an item. Columns item_id and vector (lists or arrays), or the ids as index and a column a number.
+
+    Raises SourceError: the frame cannot be such a file; the message names the row.
+    """
+    path = Path(path)
+    named = {"item_id", "vector"} <= set(frame)
+    try:
+        ids = pa.array(frame["item_id"] if named else frame.index)
+        rows = frame["vector"] if named else frame.to_numpy(np.float32)
+        vectors = pa.array([None if row is None else np.asarray(row, np.float32) for row in rows])
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise SourceError(f"{path.name}: the frame holds no vectors of numbers ({error})") from None
+    index, matrix = _checked(pa.table({"item_id": ids, "vector": vectors}), path)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
     with atomic(path) as partial:
-        pq.write_table(pa.table({"item_id": pa.array(frame.index.astype(str)), "vector": vectors}), partial)
+        pq.write_table(pa.table({"item_id": pa.array(index, pa.string()), "vector": vectors}), partial)

@@ -41,6 +41,7 @@ def changed(before: config.Config, after: config.Config) -> set[str]:
         ("split", SPLIT, {"prepare"}),
         ("repeats", "keep", {"prepare"}),
         ("image", None, {"prepare", "features"} | TRAINED),
+        ("image", "given", {"prepare", "features"}),
         ("text", None, {"prepare", "features"} | TRAINED),
         ("category", False, {"prepare", "features"} | TRAINED),
         ("expected", config.Statistics(users=1, items=1), {"prepare"}),

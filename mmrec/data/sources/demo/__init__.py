@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mmrec.config import DemoSource
+from mmrec.data.sources import given
 from mmrec.data.sources.demo import content
 from mmrec.data.sources.demo.catalogue import Catalogue, draw_catalogue, interactions, stream
 from mmrec.files import replacing
@@ -35,6 +36,7 @@ def fetch(source: DemoSource, folder: Path) -> None:
         rows = _items(source, shop, np.flatnonzero(~pictured))
         _write_csv(partial / "items.csv", ["item_id", "title", "text", "categories", "image"], rows)
         _write_pictures(source, shop, np.flatnonzero(pictured), partial / "images")
+        given.keep(folder, partial)
 
 
 def shown(source: DemoSource) -> np.ndarray:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmrec import config
-from mmrec.data.sources import SourceError, given, require_modalities
+from mmrec.data.sources import SourceError, given, given_ids, require_modalities
 from mmrec.data.sources.folder import read as read_folder
 
 ITEMS = pd.Index(["a", "b", "c"])
@@ -58,7 +58,7 @@ def test_rows_may_stand_in_any_order_and_be_of_other_items(write):
         ({"vectors": ((1.0, 2.0), (-float("inf"), 0.0))}, "row 2: number 1 is -inf, not finite"),
         ({"vectors": ((), ())}, "its vectors are empty"),
         ({"ids": ("001", "002")}, r"no item_id is one of the data set's \('001' there, 'a' in the data\)"),
-        ({"ids": pa.array([], pa.string()), "vectors": ()}, r"no item_id is one of the data set's \(there is no row\)"),
+        ({"ids": pa.array([], pa.string()), "vectors": ()}, "image.parquet: there is no row"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(write, changes, message):
@@ -84,10 +84,52 @@ def test_a_frame_is_written_as_such_a_file(tmp_path):
     assert ids.tolist() == ["b", "a"] and (matrix == frame.to_numpy()).all()
 
 
-def test_given_features_are_asked_for_before_sequences_are_made_and_pictures_are_not(shop):
+def test_given_features_are_asked_for_before_sequences_are_made_and_pictures_are_not(shop, capsys):
     folder = shop()
     about = config.Dataset(title="mine", source=config.PlacedSource(kind="folder"), image="given")
-    with pytest.raises(SourceError, match="image.parquet is missing"):
-        require_modalities(read_folder(folder), "mine", about)
-    given.save(pd.DataFrame([[1.0]], index=["b"]), given.path_of(folder, "image"))
+    items = read_folder(folder).items["item_id"]
     require_modalities(read_folder(folder), "mine", about)
+    with pytest.raises(SourceError, match="image.parquet is missing"):
+        given_ids(about, folder, items)
+    given.save(pd.DataFrame([[1.0], [2.0]], index=["b", "z"]), given.path_of(folder, "image"))
+    assert {modality: ids.tolist() for modality, ids in given_ids(about, folder, items).items()} == {
+        "image": ["b", "z"]
+    }
+    expected = "image.parquet: 2 vectors of 1 numbers, 1 of no item\n1 of 2 items have no image vector\n"
+    assert capsys.readouterr().out == expected
+
+
+FRAME = pd.DataFrame({"item_id": ["b", "a"], "vector": [[0.5, 1.5], [3.0, 4.0]]})
+
+
+@pytest.mark.parametrize("cell", [list, np.array, lambda row: np.array(row, np.float16)])
+def test_a_frame_may_hold_a_column_of_vectors(tmp_path, cell):
+    path = given.path_of(tmp_path, "image")
+    given.save(FRAME.assign(vector=FRAME["vector"].map(cell), price=1), str(path))
+    table = pq.read_table(path)
+    assert table.schema.equals(pa.schema({"item_id": pa.string(), "vector": pa.list_(pa.float32(), 2)}))
+    assert table.to_pydict() == FRAME.to_dict("list")
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (FRAME.assign(vector=[[1.0], [1.0, 2.0]]), "row 2: 2 numbers, 1 in row 1"),
+        (FRAME.assign(vector=[[1.0], [np.nan]]), "row 2: number 1 is nan, not finite"),
+        (FRAME.assign(vector=[[1.0], None]), "row 2: no vector"),
+        (FRAME.assign(vector=[np.ones((2, 2))] * 2), "the frame holds no vectors of numbers"),
+        (FRAME.assign(vector=[["x"], ["y"]]), "the frame holds no vectors of numbers"),
+        (FRAME.assign(item_id=["a", "a"]), "row 2: 'a' stands there twice"),
+        (FRAME.assign(item_id=[1, 2]), "item_id is int64, not string"),
+        (FRAME.rename(columns={"vector": "embedding"}), "the frame holds no vectors of numbers"),
+        (FRAME[:0], "vector is null, not a list of floats"),
+        (pd.DataFrame([[1.0], [np.inf]], index=["a", "b"]), "row 2: number 1 is inf, not finite"),
+    ],
+)
+def test_a_wrong_frame_is_refused_and_the_old_file_stays(tmp_path, frame, message):
+    path = given.path_of(tmp_path, "image")
+    given.save(FRAME, path)
+    before = path.read_bytes()
+    with pytest.raises(SourceError, match=f"^image.parquet.*{message}"):
+        given.save(frame, path)
+    assert path.read_bytes() == before

@@ -123,3 +123,12 @@ def test_placed_data_are_available_without_a_network(project, monkeypatch, capsy
     printed = capsys.readouterr()
     assert printed.out.split() == ["demo", "demo_null", "luxury_beauty", "musical_instruments"]
     assert "meta_Sports_and_Outdoors.json.gz is not in" in printed.err
+
+
+def test_making_the_files_anew_keeps_given_features(tmp_path):
+    folder = tmp_path / "raw" / "demo"
+    write(folder / "features" / "image.parquet", "vectors")
+    write(folder / "stale.csv", "")
+    sources.fetch(DEMO, folder, tmp_path / "downloads", tmp_path / "checksums.json")
+    assert (folder / "features" / "image.parquet").read_text() == "vectors"
+    assert (folder / "items.csv").exists() and not (folder / "stale.csv").exists()
