@@ -93,7 +93,7 @@ def build_features(
 
 
 def _given(path: Path, items: pd.Index) -> Features:
-    """Features from a file of `data.sources.given`; rows of other items are counted and left out."""
+    """Features from a file of `data.sources.given`; `unknown` counts rows of items that the sequences do not hold."""
     ids, rows = given.read(path, items)
     place = ids.get_indexer(items)
     if others := len(ids) - int((place >= 0).sum()):
@@ -101,7 +101,8 @@ def _given(path: Path, items: pd.Index) -> Features:
     mask = F.pad(torch.from_numpy(place >= 0), (1, 0))
     matrix = torch.zeros(len(mask), rows.shape[1])
     matrix[mask] = torch.from_numpy(rows[place[place >= 0]])
-    return Features(matrix, mask, _meta({"name": given.GIVEN, "origin": path.name, "sha256": sha256(path)}, mask, {}))
+    meta = _meta({"name": given.GIVEN, "origin": path.name, "sha256": sha256(path)}, mask, {})
+    return Features(matrix, mask, meta | {"counts": meta["counts"] | {"unknown": others}})
 
 
 def _meta(identity: dict[str, str], mask: Tensor, misses: dict[str, int]) -> dict[str, Any]:

@@ -101,4 +101,6 @@ def overview(encoded: dict[str, Features]) -> pd.DataFrame:
             "items without": counts["items"] - counts["present"],
             "of those, unreadable": ", ".join(f"{n} {reason}" for reason, n in counts["misses"].items()),
         }
+        if any("unknown" in one.meta["counts"] for one in encoded.values()):
+            rows[modality]["vectors of other items"] = counts.get("unknown", "")
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -359,7 +359,8 @@ def test_given_features_are_joined_by_id_and_other_rows_counted(catalogue, pictu
     assert features.matrix.tolist() == [[0, 0], [5, 6], [0, 0], [1, 2]]
     assert features.mask.tolist() == [False, True, False, True]
     assert features.meta["encoder"]["name"] == "given" and len(features.meta["encoder"]["sha256"]) == 64
-    assert features.meta["counts"] == {"items": 3, "present": 2, "misses": {}}
+    assert features.meta["counts"] == {"items": 3, "present": 2, "misses": {}, "unknown": 1}
+    assert store.overview({"text": features}).loc["text", "vectors of other items"] == 1
     assert said == ["text.parquet: 1 of 3 rows are of items that the sequences do not hold; left out"]
 
 
