@@ -74,7 +74,7 @@ class ItemVectors(nn.Embedding):
         if mapped:
             for side in sides:
                 self.maps[side] = nn.ModuleDict({m: feature_map(*features[m], settings.dim) for m in mapped})
-        self._leaves: dict[str, Tensor] | None = None
+        self._leaves: dict[str, Tensor] = {}
         self._kept: tuple[object, dict[str, Tensor]] = (None, {})
 
     def forward(self, items: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class ItemVectors(nn.Embedding):
         if not self.maps:
             return self.weight
         side = BOTH if BOTH in self.maps else side
-        if self._leaves is not None:
+        if self._leaves:
             return self._leaves[side]
         if not torch.is_inference_mode_enabled():
             return self._computed(side)
@@ -113,11 +113,11 @@ class ItemVectors(nn.Embedding):
         Inside, the table is a leaf that collects their gradients; at the end they go on to ids and maps.
         """
         tables = {side: self._computed(side) for side in self.maps}
-        self._leaves = {side: table.detach().requires_grad_() for side, table in tables.items()} or None
+        self._leaves = {side: table.detach().requires_grad_() for side, table in tables.items()}
         try:
             yield
-            for side, leaf in (self._leaves or {}).items():
+            for side, leaf in self._leaves.items():
                 if leaf.grad is not None:
                     tables[side].backward(leaf.grad)
         finally:
-            self._leaves = None
+            self._leaves = {}

@@ -45,7 +45,7 @@ def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
         ) from error
     index, matrix = _checked(table, path)
     if not index.isin(items).any():
-        pair = f"{index[0]!r} there, {items[0]!r} in the data" if len(index) and len(items) else "there is no row"
+        pair = f"{index[0]!r} there, {items[0]!r} in the data"
         raise SourceError(f"{path.name}: no item_id is one of the data set's ({pair})")
     return index, matrix
 
