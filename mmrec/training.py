@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -44,7 +43,6 @@ def fit(
     seed: int,
     checkpoint: Path,
     label: str = "",
-    stop: Callable[[list[dict[str, float]]], bool] = lambda curve: False,
 ) -> list[dict[str, float]]:
     """Train until validation NDCG@10 has not risen for `patience` epochs; the model ends with its best weights.
 
@@ -55,7 +53,6 @@ def fit(
         model: on the device of `sequences`, built after `torch.manual_seed(seed)`; dropout continues its stream.
         seed: of the order of batches and of negatives.
         checkpoint: a file. label: start of progress lines.
-        stop: called after every epoch with the curve so far; true ends the training.
 
     Returns:
         The curve, a row an epoch: `epoch`, the mean of each part of the loss, `valid_ndcg_10`. With gradients `watched`
@@ -83,7 +80,7 @@ def fit(
             one.set_state(state["generators"][name].cpu())
         best, curve = state["best"], state["curve"]
     begun, begun_at = time.monotonic(), len(curve)
-    while not (finished(curve, training) or (curve and stop(curve))):
+    while not finished(curve, training):
         means = _epoch(model, next_item, optimiser, sequences, training, max_length, generator)
         row = {"epoch": len(curve) + 1.0} | means
         if not math.isfinite(row["total"]):

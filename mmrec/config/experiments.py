@@ -90,12 +90,15 @@ class Space:
     dropout: tuple[Share, Share]
     dim: Annotated[tuple[Count, ...], Field(min_length=1)]
     layers: Annotated[tuple[Count, ...], Field(min_length=1)]
+    positions_from: Annotated[tuple[Literal["oldest", "latest"], ...], Field(min_length=1)]
     fusion: Annotated[tuple[Literal["sum", "concat", "gate"], ...], Field(min_length=1)]  # MAF's score_fusion, too
-    auxiliary_weight: tuple[Positive, Positive]  # logarithmic; of every auxiliary loss that is on
+    image_weight: tuple[Positive, Positive]  # logarithmic, as the next two; of losses that are on
+    text_weight: tuple[Positive, Positive]
+    category_weight: tuple[Positive, Positive]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("learning_rate", "dropout", "auxiliary_weight"):
+        for name in ("learning_rate", "dropout", "image_weight", "text_weight", "category_weight"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the lowest comes first, not {low}, {high}")
@@ -104,12 +107,10 @@ class Space:
 
 @section
 class Tuning:
-    """The budget of each neural experiment's search."""
+    """The budget of the search."""
 
-    trials: Count  # the first is the experiment as it stands
+    experiments: tuple[Name, ...]  # neural ones; others keep their settings, and variants take their control's
+    trials: Count  # for each setting of an experiment that is searched; the first is the experiment as it stands
     seed: Seed
-    warm_up: Count  # the first epoch after which a trial may be pruned; later in longer trials
     training: dict[str, Any]  # of a trial: differences to the experiment's
-    slow: dict[Name, dict[str, Any]]  # the same for slow learners: longer trials, not more
-    both_ends: tuple[Name, ...]  # experiments whose better finalist is also trained with positions from the other end
     space: Space

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from mmrec.config.datasets import GIVEN, IMAGE_ENCODERS, TEXT_ENCODERS, Dataset, Encoder
 from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Training, Tuning
-from mmrec.config.models import FDSA, MODELS, Model, sees
+from mmrec.config.models import FDSA, MODELS, UNTRAINED, Model, sees
 from mmrec.config.paths import Paths
 from mmrec.config.types import (
     ConfigError,
@@ -66,10 +66,10 @@ class Config:
             raise ValueError(f"encoders.{GIVEN}: the name stands for features that come with the data; choose another")
         for name, defaults in self.models.items():
             validate(_model(name, "models"), defaults, f"models.{name}")
-        everything = [experiment for group in self.experiments.values() for experiment in group]
-        for key in ("slow", "both_ends"):
-            if unknown := set(getattr(self.tuning, key)) - set(everything):
-                raise ValueError(f"tuning.{key}: no experiment {min(unknown)!r}; one of {everything}")
+        models = {name: entry.model for group in self.experiments.values() for name, entry in group.items()}
+        neural = [name for name, model in models.items() if MODELS.get(model) not in UNTRAINED]
+        if unknown := set(self.tuning.experiments) - set(neural):
+            raise ValueError(f"tuning.experiments: no neural experiment {min(unknown)!r}; some of {neural}")
         for name, dataset in self.datasets.items():
             self._check_settings(name, dataset)
             self._check_groups(name, dataset)
@@ -81,8 +81,6 @@ class Config:
         trained = asdict(self.training) | dataset.training
         validate(Training, trained, f"datasets.{name}.training")
         validate(Training, trained | self.tuning.training, "tuning.training")
-        for experiment, changes in self.tuning.slow.items():
-            validate(Training, trained | changes, f"tuning.slow.{experiment}")
         where = f"datasets.{name}.models"
         for model, changes in dataset.models.items():
             validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")

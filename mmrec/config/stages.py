@@ -22,7 +22,6 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     encoders = {"image": about.image, "text": about.text}
     given = {"given": about.given} if about.given else {}  # files that notebook 1 looks at
     negatives = [settings.protocol.negatives, settings.protocol.negatives_seed]
-    both_ends = {"both_ends": tuning.pop("both_ends"), "space": tuning["space"]}  # of the finalists alone
     main, every = (_as_dicts(settings.resolve(dataset, *groups)) for groups in (["main"], []))
     probes = [experiment for experiment in every if experiment["group"] in ("main", TRAINING_PROBES)]
     untuned = _as_dicts(settings.resolve(dataset, tuned=False))
@@ -45,7 +44,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
             "runtime": asdict(settings.runtime),
         },
         "tune": asked | {"experiments": untuned, "tuning": tuning},
-        "finalists": runs | {"experiments": untuned, "tuning": both_ends},
+        "finalists": runs | {"experiments": untuned, "tuning": {"space": tuning["space"]}},
         "train": runs | {"experiments": main},
         "ablate": runs | {"experiments": every},
         "probe": runs | {"experiments": main},

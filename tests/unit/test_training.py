@@ -171,25 +171,6 @@ def run_script(shop, tmp_path, script, **budget):
     return model, fit(model, shop.sequences, chosen, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run")
 
 
-def test_stop_ends_training_and_a_later_call_resumes(shop, tmp_path):
-    asked = []
-
-    def stop(curve):
-        asked.append(len(curve))
-        return len(curve) == 2
-
-    def go(budget, **named):
-        model = Scripted([False, True, True, True])
-        return model, fit(
-            model, shop.sequences, budget, max_length=LONGEST, seed=0, checkpoint=tmp_path / "run", **named
-        )
-
-    model, curve = go(BUDGET, stop=stop)
-    assert (len(curve), asked, model.trained_epochs) == (2, [1, 2], 2)  # with its best weights, as ever
-    assert len(go(BUDGET, stop=stop)[1]) == 2
-    assert len(go(BUDGET)[1]) == 4
-
-
 @pytest.mark.parametrize(
     "script, epochs, patience, length, best",
     [

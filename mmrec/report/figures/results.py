@@ -35,15 +35,11 @@ def trials(table: pd.DataFrame) -> Figure:
     names = table["experiment"].unique()
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.35 * len(names)))
     row = table["experiment"].map({name: number for number, name in enumerate(names)})
-    pruned = table.get("state", pd.Series("complete", table.index)) == "pruned"
-    latest = table.get("positions_from", pd.Series(None, table.index)) == "latest"
-    for state, chosen, marker, color in (
-        ("complete", ~pruned & ~latest, "o", PALETTE[1]),
-        ("pruned", pruned, "o", MUTED),
-        ("positions from the latest", latest, "<", PALETTE[2]),
-    ):
+    latest = table["positions_from"] == "latest"
+    for start, chosen, marker, color in (("oldest", ~latest, "o", PALETTE[1]), ("latest", latest, "<", PALETTE[2])):
         if chosen.any():
-            axes.plot(table["valid_ndcg_10"][chosen], row[chosen], marker, color=color, markersize=5, label=state)
+            label = f"positions from the {start}"
+            axes.plot(table["valid_ndcg_10"][chosen], row[chosen], marker, color=color, markersize=5, label=label)
     first = ~table["experiment"].duplicated()
     ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none", "color": ACCENT}
     axes.plot(table["valid_ndcg_10"][first], row[first], label="as it stood", **ring)

@@ -99,19 +99,20 @@ experiments:
   deep:
     sasrec_deep: {model: sasrec, options: {layers: 2}}
 tuning:
+  experiments: [maf]
   trials: 3
   seed: 0
-  warm_up: 1
   training: {epochs: 5}
-  slow: {sasrec: {epochs: 6}}
-  both_ends: [maf]
   space:
     learning_rate: [1.0e-3, 1.0e-2]
     dropout: [0.1, 0.6]
     dim: [4]
     layers: [1]
+    positions_from: [oldest]
     fusion: [sum, gate]
-    auxiliary_weight: [0.1, 1.0]
+    image_weight: [0.1, 1.0]
+    text_weight: [0.1, 1.0]
+    category_weight: [0.1, 1.0]
 seeds: [0, 1]
 """
 
@@ -294,11 +295,10 @@ WRONG = {
         ["models.maf", "fusion_stage late", "use position: added"],
     ),
     "budget of a search": ("{epochs: 5}", "{epoch: 5}", ["tuning.training.epoch: no such key", "'epochs'"]),
-    "budget of a slow one": ("{epochs: 6}", "{epoch: 6}", ["tuning.slow.sasrec.epoch: no such key", "'epochs'"]),
-    "both ends of nothing": (
-        "both_ends: [maf]",
-        "both_ends: [mof]",
-        ["tuning.both_ends: no experiment 'mof'", "'maf'"],
+    "a search for nothing": (
+        "experiments: [maf]",
+        "experiments: [mof]",
+        ["tuning.experiments: no neural experiment 'mof'", "'maf'"],
     ),
     "range reversed": (
         "dropout: [0.1, 0.6]",

@@ -72,7 +72,7 @@ def test_every_setting_of_a_data_set_is_tried():
         ("protocol", "negatives", 11, {"prepare"} | TRAINED),
         ("protocol", "max_length", 9, TRAINED),
         ("tuning", "trials", 3, {"tune"}),
-        ("tuning", "both_ends", (), {"finalists"}),
+        ("tuning", "experiments", ("maf",), {"tune"}),
         ("training", "patience", 3, TRAINED),
     ],
 )

@@ -19,32 +19,26 @@ def one_process(monkeypatch):
 
 
 @pytest.fixture
-def small(settings):
-    """Four trials for `sasrec` and `maf`."""
-    return replace(settings, tuning=replace(settings.tuning, trials=4))
-
-
-@pytest.fixture
 def choose(settings):
     return lambda name: next(e for e in settings.resolve("shop", "main") if e.name == name)
 
 
-def suggested(experiment, space, **fixed):
-    return tuning.propose(optuna.trial.FixedTrial(fixed), experiment, space)
+def suggested(experiment, settings, **fixed):
+    return tuning.propose(optuna.trial.FixedTrial(fixed), experiment, settings)
 
 
 # --- the search --------------------------------------------------------------------------------------------------
 
 
-def test_every_neural_experiment_gets_equal_trials_and_trial_0_is_unchanged(paths, small):
-    trials = tuning.tune(paths, small, "shop", CPU)
-    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 4, "maf": 4}
-    assert list(trials.columns[:5]) == tuning.COLUMNS
+def test_every_setting_gets_equal_trials_and_trial_0_is_unchanged(paths, settings):
+    trials = tuning.tune(paths, settings, "shop", CPU)
+    assert trials.groupby("experiment").size().to_dict() == {"sasrec": 5, "maf": 8}
+    assert list(trials.columns[:4]) == tuning.COLUMNS
     first = trials[trials["trial"] == 0].set_index("experiment")
     assert first.loc["sasrec", ["learning_rate", "dropout", "dim", "layers"]].tolist() == [0.01, 0.3, 8, 1]
-    assert first.loc["maf", ["fusion", "auxiliary_weight"]].tolist() == ["gate", 1.0]
+    assert first.loc["maf", ["fusion", "text_weight", "category_weight"]].tolist() == ["gate", 1.0, 1.0]
     for name in ("sasrec", "maf"):  # every setting, also those that are not searched
-        experiment = next(e for e in small.resolve("shop", "main") if e.name == name)
+        experiment = next(e for e in settings.resolve("shop", "main") if e.name == name)
         data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
         torch.manual_seed(0)
         model = build.build(experiment.model, data, 8)
@@ -55,10 +49,10 @@ def test_every_neural_experiment_gets_equal_trials_and_trial_0_is_unchanged(path
     assert trials["valid_ndcg_10"].between(0, 1).all()
 
 
-def test_a_search_says_the_same_again_and_from_the_store_without_training(paths, small, monkeypatch):
-    first = tuning.tune(paths, small, "shop", CPU)
+def test_a_search_says_the_same_again_and_from_the_store_without_training(paths, settings, monkeypatch):
+    first = tuning.tune(paths, settings, "shop", CPU)
     monkeypatch.setattr(training, "fit", None)
-    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), first)
+    pd.testing.assert_frame_equal(tuning.tune(paths, settings, "shop", CPU), first)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +60,11 @@ def test_a_search_says_the_same_again_and_from_the_store_without_training(paths,
     [(optuna.Study, "ask", 0), (optuna.Study, "tell", 2), (training, "evaluate", 1), (training, "evaluate", 9)],
 )
 def test_an_interrupted_search_ends_as_an_uninterrupted_one(
-    paths, small, monkeypatch, tmp_path, write_shop, owner, name, calls
+    paths, settings, monkeypatch, tmp_path, write_shop, owner, name, calls
 ):
     whole = config.Paths(tmp_path / "whole", tmp_path / "whole")
     write_shop(whole.processed("shop"))
-    expected = tuning.tune(whole, small, "shop", CPU)
+    expected = tuning.tune(whole, settings, "shop", CPU)
     as_usual, begun = getattr(owner, name), []
 
     def broken(*given, **named):
@@ -82,16 +76,16 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, broken)
         with pytest.raises(KeyboardInterrupt):
-            tuning.tune(paths, small, "shop", CPU)
-    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+            tuning.tune(paths, settings, "shop", CPU)
+    pd.testing.assert_frame_equal(tuning.tune(paths, settings, "shop", CPU), expected)
 
 
-def test_a_search_does_not_wait_for_the_lock_of_a_killed_one(paths, small):
-    expected = tuning.tune(paths, small, "shop", CPU)
+def test_a_search_does_not_wait_for_the_lock_of_a_killed_one(paths, settings):
+    expected = tuning.tune(paths, settings, "shop", CPU)
     for study in paths.runs.glob("*/study.log"):
         study.with_name("study.log.lock").symlink_to(study)  # Optuna's lock, which a SIGKILL leaves
     begun = time.monotonic()
-    pd.testing.assert_frame_equal(tuning.tune(paths, small, "shop", CPU), expected)
+    pd.testing.assert_frame_equal(tuning.tune(paths, settings, "shop", CPU), expected)
     assert time.monotonic() - begun < 10  # Optuna would wait for 30 seconds
 
 
@@ -105,27 +99,26 @@ def trained(monkeypatch):
     return models
 
 
-def test_finished_trials_are_not_repeated_after_an_interruption(paths, small, monkeypatch, trained):
+def test_finished_trials_are_not_repeated_after_an_interruption(paths, settings, monkeypatch, trained):
     tell, told = optuna.Study.tell, []
     with monkeypatch.context() as patch, pytest.raises(IndexError):
         patch.setattr(optuna.Study, "tell", lambda *given: told.append([1, 2][len(told)]) or tell(*given))
-        tuning.tune(paths, small, "shop", CPU)
-    tuning.tune(paths, small, "shop", CPU)
-    assert len(trained) == 3 + 6  # the third of eight trials is repeated
+        tuning.tune(paths, settings, "shop", CPU)
+    tuning.tune(paths, settings, "shop", CPU)
+    assert len(trained) == 3 + 11  # the third of thirteen trials is repeated
 
 
-def test_a_search_of_other_settings_is_another_search(paths, small, trained):
-    tuning.tune(paths, small, "shop", CPU)
-    slower = small.models | {"sasrec": small.models["sasrec"] | {"dropout": 0.5}}
-    space = replace(small.tuning.space, dropout=(0.1, 0.7))
+def test_a_search_of_other_settings_is_another_search(paths, settings, trained):
+    tuning.tune(paths, settings, "shop", CPU)
+    slower = settings.models | {"sasrec": settings.models["sasrec"] | {"dropout": 0.5}}
+    space = replace(settings.tuning.space, dropout=(0.1, 0.7))
     for changed, repeated in [
-        ({"models": slower}, 4),  # those of sasrec, none of maf
-        ({"tuning": replace(small.tuning, space=space)}, 8),
-        ({"tuning": replace(small.tuning, trials=5)}, 10),
-        ({"tuning": replace(small.tuning, warm_up=small.tuning.warm_up + 1)}, 8),
+        ({"models": slower}, 5),  # those of sasrec, none of maf
+        ({"tuning": replace(settings.tuning, space=space)}, 13),
+        ({"tuning": replace(settings.tuning, trials=2)}, 26),
     ]:
         trained.clear()
-        tuning.tune(paths, replace(small, **changed), "shop", CPU)
+        tuning.tune(paths, replace(settings, **changed), "shop", CPU)
         assert len(trained) == repeated
 
 
@@ -135,36 +128,12 @@ def test_an_experiment_outside_of_the_space_is_refused(paths, settings):
         tuning.tune(paths, replace(settings, tuning=narrow), "shop", CPU)
 
 
-def test_another_seed_searches_elsewhere(paths, small):
-    other = replace(small, tuning=replace(small.tuning, seed=1))
-    first, second = (tuning.tune(paths, chosen, "shop", CPU) for chosen in (small, other))
+def test_another_seed_searches_elsewhere(paths, settings):
+    other = replace(settings, tuning=replace(settings.tuning, seed=1))
+    first, second = (tuning.tune(paths, chosen, "shop", CPU) for chosen in (settings, other))
     later = first["trial"] > 0
     assert (first["learning_rate"] != second["learning_rate"])[later].any()
     assert (first["learning_rate"] == second["learning_rate"])[~later].all()
-
-
-def test_trials_that_lag_behind_are_stopped(paths, settings):
-    hopeless = asdict(settings.tuning.space) | {"learning_rate": (1e-7, 1e-2)}
-    longer = replace(
-        settings.tuning,
-        trials=6,
-        warm_up=3,
-        training={"epochs": 9, "patience": 9},
-        space=config.Space(**hopeless),
-    )
-    trials = tuning.tune(paths, replace(settings, tuning=longer), "shop", CPU)
-    pruned = trials[trials["state"] == "pruned"]
-    assert len(pruned) and (pruned["epochs"] < 9).all() and (pruned["epochs"] >= 3).all()
-    assert (trials.loc[trials["state"] == "complete", "epochs"] == 9).all()
-    assert (tuning.best(trials)["state"] == "complete").all()
-
-
-def test_slow_learners_get_more_epochs_and_equal_trials(paths, settings):
-    slower = replace(settings.tuning, slow={"maf": {"epochs": 4, "patience": 4}})
-    trials = tuning.tune(paths, replace(settings, tuning=slower), "shop", CPU)
-    epochs = trials[trials["trial"] == 0].set_index("experiment")["epochs"]
-    assert epochs.to_dict() == {"sasrec": 2, "maf": 4}
-    assert trials.groupby("experiment").size().nunique() == 1
 
 
 def test_a_trial_keeps_training_settings_of_its_experiment(paths, settings, monkeypatch):
@@ -183,8 +152,8 @@ def test_a_trial_keeps_training_settings_of_its_experiment(paths, settings, monk
     assert (given["maf"].loss, given["maf"].epochs) == ("sampled_softmax", 9)
 
 
-def test_a_trial_applies_data_controls_of_its_experiment(paths, small, monkeypatch):
-    main = small.experiments["main"]
+def test_a_trial_applies_data_controls_of_its_experiment(paths, settings, monkeypatch):
+    main = settings.experiments["main"]
     rarest = main | {"maf": replace(main["maf"], data={"categories": "rarest"})}
     as_usual, most = run.build, []
 
@@ -193,48 +162,49 @@ def test_a_trial_applies_data_controls_of_its_experiment(paths, small, monkeypat
         return as_usual(options, data, max_length)
 
     monkeypatch.setattr(run, "build", watched)
-    tuning.tune(paths, replace(small, experiments=small.experiments | {"main": rarest}), "shop", CPU)
+    tuning.tune(paths, replace(settings, experiments=settings.experiments | {"main": rarest}), "shop", CPU)
     assert {at_most for kind, at_most in most if kind is config.MAF} == {1.0}
     assert {at_most for kind, at_most in most if kind is config.SASRec} != {1.0}
 
 
-def test_the_test_users_are_never_asked(paths, small, monkeypatch):
+def test_the_test_users_are_never_asked(paths, settings, monkeypatch):
     asked, evaluate = [], training.evaluate
     monkeypatch.setattr(training, "evaluate", lambda *given: asked.append(given[2]) or evaluate(*given))
-    tuning.tune(paths, small, "shop", CPU)
+    tuning.tune(paths, settings, "shop", CPU)
     assert set(asked) == {"valid"}
 
 
 # --- what is searched --------------------------------------------------------------------------------------------
 
-VALUES = {"learning_rate": 0.0012345, "dropout": 0.23456, "dim": 16, "layers": 2, "fusion": "sum"}
+VALUES = {"learning_rate": 0.0012345, "dropout": 0.23456, "dim": 16, "layers": 2}
+VALUES |= {"positions_from": "latest", "fusion": "sum"}
 
 
 def test_proposals_reach_the_experiment_rounded_to_what_params_yaml_can_hold(choose, settings):
-    values = suggested(choose("maf"), settings.tuning.space, **VALUES, auxiliary_weight=0.56789)
-    assert values == VALUES | {"learning_rate": 0.0012, "dropout": 0.23, "auxiliary_weight": 0.57}
+    values = suggested(choose("maf"), settings, **VALUES, text_weight=0.56789, category_weight=0.2)
+    assert values == VALUES | {"learning_rate": 0.0012, "dropout": 0.23, "text_weight": 0.57, "category_weight": 0.2}
     found = tuning.changed(choose("maf"), values)
     assert found.training.learning_rate == 0.0012
     assert (found.model.dim, found.model.stream_dim, found.model.layers, found.model.dropout) == (16, 16, 2, 0.23)
-    assert (found.model.image_weight, found.model.text_weight, found.model.category_weight) == (0, 0.57, 0.57)
+    assert (found.model.image_weight, found.model.text_weight, found.model.category_weight) == (0, 0.57, 0.2)
     assert found.model.score_fusion == "sum"
 
 
 def test_novas_fusion_is_searched_under_the_name_of_the_space(settings):
     nova = next(e for e in settings.resolve("shop", "every") if e.name == "nova")
-    assert tuning.changed(nova, suggested(nova, settings.tuning.space, **VALUES)).model.fusion == "sum"
+    assert tuning.changed(nova, suggested(nova, settings, **VALUES)).model.fusion == "sum"
 
 
 def test_settings_that_a_model_lacks_are_not_searched(choose, settings):
-    space = settings.tuning.space
-    assert set(suggested(choose("sasrec"), space, **VALUES)) == {"learning_rate", "dropout", "dim", "layers"}
+    searched = {"learning_rate", "dropout", "dim", "layers", "positions_from"}
+    assert set(suggested(choose("sasrec"), settings, **VALUES)) == searched
 
 
 # --- what is chosen ----------------------------------------------------------------------------------------------
 
 
 def test_the_best_trial_of_each_experiment_is_chosen():
-    rows = [("a", 0, "complete", 3, 0.1), ("a", 1, "complete", 3, 0.3), ("b", 0, "pruned", 3, 0.2)]
+    rows = [("a", 0, 3, 0.1), ("a", 1, 3, 0.3), ("b", 0, 3, 0.2)]
     trials = pd.DataFrame(rows, columns=tuning.COLUMNS)
     assert tuning.best(trials)[["experiment", "trial"]].values.tolist() == [["a", 1], ["b", 0]]
 
@@ -242,62 +212,33 @@ def test_the_best_trial_of_each_experiment_is_chosen():
 # --- finalists -----------------------------------------------------------------------------------------------------
 
 
-def test_finalists_are_trial_0_and_the_best_other_trial_trained_like_final_runs(paths, small):
-    trials = tuning.tune(paths, small, "shop", CPU)
-    finalists = tuning.finalists(paths, small, "shop", CPU, trials)
-    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf", "maf"]
+def test_finalists_are_trial_0_and_the_best_other_trial_trained_like_final_runs(paths, settings):
+    trials = tuning.tune(paths, settings, "shop", CPU)
+    finalists = tuning.finalists(paths, settings, "shop", CPU, trials)
+    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf"]
     data = inputs.load_data(paths.processed("shop"), ("image", "text", "category"), CPU)
     for name in ("sasrec", "maf"):
-        first, other, *third = finalists[finalists["experiment"] == name].to_dict("records")
+        first, other = finalists[finalists["experiment"] == name].to_dict("records")
         tried = trials[(trials["experiment"] == name) & (trials["trial"] > 0)]
         assert first["trial"] == 0
         assert other["trial"] == tried.loc[tried["valid_ndcg_10"].idxmax(), "trial"]
-        standing = next(e for e in small.resolve("shop", "main", tuned=False) if e.name == name)
-        values = {key: other[key] for key in asdict(small.tuning.space) if not pd.isna(other[key])}
+        standing = next(e for e in settings.resolve("shop", "main", tuned=False) if e.name == name)
+        values = {key: other[key] for key in asdict(settings.tuning.space) if not pd.isna(other.get(key))}
         candidates = [(first, standing), (other, tuning.changed(standing, values))]
-        if third:  # of experiments in `both_ends`
-            row, better = max(candidates, key=lambda candidate: candidate[0]["valid_ndcg_10"])
-            latest = replace(better, model=replace(better.model, positions_from="latest"))
-            assert third[0]["trial"] == row["trial"]
-            candidates.append((third[0], latest))
         for row, experiment in candidates:
-            assert row["positions_from"] == experiment.model.positions_from
-            key = run.run_key(experiment, small.seeds_of("shop")[0], data, small)
+            key = run.run_key(experiment, settings.seeds_of("shop")[0], data, settings)
             curve = pd.read_csv(store.run_folder(key, paths.runs) / "curve.csv")["valid_ndcg_10"]
             assert (row["epochs"], row["best_epoch"]) == (len(curve), curve.idxmax() + 1)
             assert row["valid_ndcg_10"] == curve.max()
 
 
-def test_positions_from_the_latest_reach_params_yaml_where_they_win(paths, shop_params, tmp_path):
-    """With Caser, which has no layers, as below."""
-    text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
-    (tmp_path / "params.yaml").write_text(text)
-    small = config.load(tmp_path / "params.yaml")
-    finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
-    assert finalists["experiment"].tolist() == ["sasrec"] * 2 + ["maf"] * 3 + ["caser"] * 2
-    finalists.loc[finalists["positions_from"] == "latest", "valid_ndcg_10"] = 1.0
-    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
-    assert chosen["maf"]["options"]["positions_from"] == "latest"
-    assert "positions_from" not in chosen.get("sasrec", {}).get("options", {})
-    wrong = replace(small, tuning=replace(small.tuning, both_ends=("caser",)))
-    with pytest.raises(config.ConfigError, match="tuning.both_ends: caser has no positions"):
-        tuning.finalists(paths, wrong, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
-
-
-@pytest.mark.parametrize("names", [(), ("nova",)])  # which this data set does not run
-def test_both_ends_skip_experiments_that_the_data_set_does_not_run(paths, small, names):
-    settings = replace(small, tuning=replace(small.tuning, both_ends=names))
+def test_a_finalist_that_is_chosen_is_not_trained_again(paths, settings, monkeypatch):
     finalists = tuning.finalists(paths, settings, "shop", CPU, tuning.tune(paths, settings, "shop", CPU))
-    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf"]
-
-
-def test_a_finalist_that_is_chosen_is_not_trained_again(paths, small, monkeypatch):
-    finalists = tuning.finalists(paths, small, "shop", CPU, tuning.tune(paths, small, "shop", CPU))
-    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, small, "shop"))["experiments"]
+    chosen = YAML(typ="safe").load(tuning.as_yaml(finalists, settings, "shop"))["experiments"]
     changes = {name: config.Changes(**change) for name, change in chosen.items()}
-    tuned = {"shop": replace(small.datasets["shop"], experiments=changes, seeds=(small.seeds_of("shop")[0],))}
+    tuned = {"shop": replace(settings.datasets["shop"], experiments=changes, seeds=(settings.seeds_of("shop")[0],))}
     monkeypatch.setattr(training, "fit", None)
-    grid.run_groups(paths, replace(small, datasets=small.datasets | tuned), "shop", ["main"], CPU)
+    grid.run_groups(paths, replace(settings, datasets=settings.datasets | tuned), "shop", ["main"], CPU)
 
 
 # --- what params.yaml is told ------------------------------------------------------------------------------------
@@ -308,7 +249,6 @@ def test_text_for_params_yaml_resolves_to_the_chosen_experiments(paths, shop_par
     text = shop_params.read_text().replace("  again:\n", "    caser: {model: caser}\n  again:\n", 1)
     (tmp_path / "params.yaml").write_text(text)
     settings = config.load(tmp_path / "params.yaml")
-    settings = replace(settings, tuning=replace(settings.tuning, trials=4))
     trials = tuning.tune(paths, settings, "shop", CPU)
     trials.to_csv(tmp_path / "trials.csv", index=False)
     again = pd.read_csv(tmp_path / "trials.csv", dtype={"dim": "Int64", "layers": "Int64"})
@@ -317,7 +257,7 @@ def test_text_for_params_yaml_resolves_to_the_chosen_experiments(paths, shop_par
     tuned = config.load(tmp_path / "params.yaml")
     for row in tuning.best(trials).to_dict("records"):
         before = next(e for e in settings.resolve("shop", "main") if e.name == row["experiment"])
-        names = [name for name in asdict(settings.tuning.space) if not pd.isna(row[name])]
+        names = [name for name in asdict(settings.tuning.space) if not pd.isna(row.get(name))]
         expected = tuning.changed(before, {name: row[name] for name in names}) if row["trial"] else before
         assert next(e for e in tuned.resolve("shop", "main") if e.name == row["experiment"]) == expected
     changed = tuning.best(trials).query("trial > 0")["experiment"]
@@ -330,7 +270,7 @@ def test_a_variant_of_a_chosen_control_is_printed_with_its_differences_to_that(s
     )
     (tmp_path / "params.yaml").write_text(text)
     settings = config.load(tmp_path / "params.yaml")
-    values = {"learning_rate": 0.01, "dropout": 0.3, "dim": 8, "layers": 1, "fusion": None, "auxiliary_weight": None}
+    values = {"learning_rate": 0.01, "dropout": 0.3, "dim": 8, "layers": 1, "positions_from": "oldest"}
     rows = [{"experiment": "sasrec", "trial": 1, "valid_ndcg_10": 0.2} | values | {"dim": 16}]
     rows += [{"experiment": "deep", "trial": 1, "valid_ndcg_10": 0.2} | values | {"layers": 2, "dropout": 0.1}]
     chosen = tuning.as_yaml(pd.DataFrame(rows), settings, "shop")

@@ -116,7 +116,7 @@ def test_a_ring_marks_the_first_trial_and_a_triangle_positions_from_the_latest()
     drawn = {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.lines}
     assert drawn["as it stood"] == [(0.2, 0), (0.1, 1)]
     assert drawn["positions from the latest"] == [(0.4, 0)]
-    assert drawn["complete"] == [(0.2, 0), (0.3, 0), (0.1, 1)]
+    assert drawn["positions from the oldest"] == [(0.2, 0), (0.3, 0), (0.1, 1)]
 
 
 def test_a_stored_figure_names_its_data_set(tmp_path):
