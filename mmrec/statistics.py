@@ -12,6 +12,7 @@ from scipy import stats
 
 RESAMPLES = 10_000
 SEED = 20240527  # of the resampling, so that intervals are the same every time
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,16 @@ class Comparison:
     p_value: float
     users: int
     seeds: int
+
+
+def smallest_told(low: float, high: float) -> float:
+    """The smallest true difference that a comparison finds with probability `POWER` at the two-sided 5 % level.
+
+    (z_0.975 + z_power) standard errors, as wide as `low` and `high` say, the 95 % interval of its own bootstrap. Takes
+    numbers or columns.
+    """
+    certain = stats.norm.ppf(0.975)
+    return (high - low) * (certain + stats.norm.ppf(POWER)) / (2 * certain)
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:

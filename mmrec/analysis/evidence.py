@@ -4,7 +4,8 @@ Each kind fixes its rule (a sentence) beforehand. Unless a rule says otherwise:
 
 supported        the 95 % interval of the effect lies on the claimed side of 0, and p (Holm) is below 0.05
 not supported    the interval excludes an effect of 5 % of the base
-inconclusive     neither
+underpowered     neither, and the comparison could not have told 10 % of the base from nothing (`smallest_told`)
+inconclusive     none of these
 """
 
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from pydantic import Field
 
 from mmrec.config.types import Name, section
 from mmrec.evaluation import PROTOCOLS
-from mmrec.statistics import holm, intervals, mean_p_value
+from mmrec.statistics import holm, intervals, mean_p_value, smallest_told
 
 LEVEL = 0.05
 WORTH_HAVING = 0.05  # of the base
-Verdict = Literal["supported", "not supported", "inconclusive"]
+TOLD = 0.10  # of the base; a comparison that cannot tell this is too small
+OPPOSED = 0.05  # smallest cosine of interest between the gradients of two tasks
+Verdict = Literal["supported", "not supported", "underpowered", "inconclusive"]
 INTERVAL = "[{ci_low:+.4f}, {ci_high:+.4f}]"
 CERTAINTY = "p (Holm) {p_holm:.4f}, {users} users"
 
@@ -60,12 +63,6 @@ def _with_lowest_part(slices: pd.DataFrame, _: Path) -> pd.DataFrame:
     return pd.concat([slices, lowest.assign(label="lowest")])
 
 
-def _against_permutations(table: pd.DataFrame, _: Path) -> pd.DataFrame:
-    certain = (table["p_holm"] < LEVEL) & (table["observed"] > table["chance_high"])
-    refuted = table["observed"] <= table["chance"]
-    return table.assign(verdict=np.select([certain, refuted], ["supported", "not supported"], "inconclusive"))
-
-
 def _largest_share(shares: pd.DataFrame, tables: Path) -> pd.DataFrame:
     """One row for the modality with the largest share; streams of ids and positions do not count."""
     if (losses := _read(tables, "robustness")).empty:
@@ -96,8 +93,10 @@ def _over_seeds(pairs: pd.DataFrame, _: Path) -> pd.DataFrame:
     columns = {"cosines": ("cosine", list), "conflicting": ("conflicting", "mean"), "seeds": ("seed", "size")}
     table = tasks.agg(**columns).reset_index()
     table = table.join(intervals(table["cosines"]).set_axis(["cosine", "ci_low", "ci_high"], axis=1))
-    p_holm = holm([mean_p_value(cosines) for cosines in table["cosines"]])
-    return table.assign(modality=table["tasks"].str.removeprefix("id, "), p_holm=p_holm, base=0)
+    p_holm = holm([mean_p_value(np.add(cosines, OPPOSED)) for cosines in table["cosines"]])
+    certain = (table["ci_high"] < -OPPOSED) & (p_holm < LEVEL)
+    verdict = np.select([certain, table["ci_low"] > -OPPOSED], ["supported", "not supported"], "inconclusive")
+    return table.assign(modality=table["tasks"].str.removeprefix("id, "), p_holm=p_holm, verdict=verdict)
 
 
 COMPARISON = Kind(
@@ -112,14 +111,6 @@ COMPARISON = Kind(
 KINDS = {
     "comparisons": COMPARISON,
     "baselines": COMPARISON,
-    "attention": Kind(
-        rule="the attended items' resemblance to the last one ({modality}) is above 95 % of permutations that keep "
-        "positions, p (Holm) < {LEVEL}; not supported: it is at or below their mean",
-        evidence="resemblance {observed:.3f}, by chance {chance:.3f} [{chance_low:.3f}, {chance_high:.3f}], "
-        + CERTAINTY,
-        keys=("modality",),
-        prepare=_against_permutations,
-    ),
     "attention_compared": Kind(
         rule="the attended items' resemblance to the last one ({modality}) is greater under the attention of maf than "
         "under that of sasrec, which sees no features: the paired 95 % interval of the difference lies above 0 and "
@@ -156,22 +147,20 @@ KINDS = {
         prepare=lambda table, _: table.assign(base=table["without"]),
     ),
     "slices": Kind(
-        rule="among users with {part}, NDCG@10 of maf is better than that of sasrec: the paired 95 % interval lies "
-        "above 0 and p (Holm, over the parts of {slice}) < {LEVEL}; not supported: a gain of {WORTH_HAVING:.0%} is "
-        "excluded",
+        rule="among users with {part}, NDCG@10 of {experiment} is better than that of sasrec: the paired 95 % "
+        "interval lies above 0 and p (Holm, over the parts of {slice}) < {LEVEL}; not supported: a gain of "
+        "{WORTH_HAVING:.0%} is excluded",
         evidence="{part}: {difference:+.4f} " + INTERVAL + " to {base:.4f}, " + CERTAINTY,
-        keys=("slice", "label"),
-        fixed={"experiment": "maf"},
+        keys=("slice", "label", "experiment"),
         prepare=_with_lowest_part,
     ),
     "gradient_agreement": Kind(
         rule="the mean cosine between the gradients of the next item and of its {modality}, over all steps of "
-        "training, is below 0: so is its 95 % interval over seeds, and p (Holm, over the tasks) < {LEVEL}; "
-        "not supported: the interval lies above 0",
+        "training, is below -{OPPOSED}: so is its 95 % interval over seeds, and p (Holm, over the tasks) < {LEVEL}; "
+        "not supported: the interval lies above -{OPPOSED}",
         evidence="cosine {cosine:+.3f} [{ci_low:+.3f}, {ci_high:+.3f}], p (Holm) {p_holm:.4f}, below 0 in "
         "{conflicting:.1%} of the steps, {seeds} seeds",
         keys=("modality",),
-        claimed="worse",
         prepare=_over_seeds,
     ),
 }
@@ -208,7 +197,7 @@ class Evidence:
         part = f"{self.slice} {self.label}" + " (above 0)" * (self.label == "lowest")
         disturbance = f"noise of {level:g} deviations" if self.kind == "noise" else f"{level:.0%} missing"
         told = {"claimed": kind.claimed, "part": part, "disturbance": disturbance} | kind.fixed | self.keys
-        return kind.rule.format(**told, LEVEL=LEVEL, WORTH_HAVING=WORTH_HAVING)
+        return kind.rule.format(**told, LEVEL=LEVEL, WORTH_HAVING=WORTH_HAVING, OPPOSED=OPPOSED)
 
     def judge(self, tables: Path) -> tuple[str, Verdict] | None:
         """Evidence as a sentence, and the verdict, from reports/<dataset>/tables/; None without evidence."""
@@ -233,7 +222,9 @@ def _verdict(low: float, high: float, base: float, p_holm: float) -> Verdict:
     if low > 0 and p_holm < LEVEL:
         return "supported"
     # An interval from 0 to 0 (neither model finds any answer) excludes nothing: base is 0, and 0 < 0 is false.
-    return "not supported" if high < WORTH_HAVING * base else "inconclusive"
+    if high < WORTH_HAVING * base:
+        return "not supported"
+    return "underpowered" if base and smallest_told(low, high) > TOLD * base else "inconclusive"
 
 
 def _read(tables: Path, name: str) -> pd.DataFrame:

@@ -88,7 +88,9 @@ def _keys(kind: Any, location: tuple[int | str, ...]) -> str:
     """The keys allowed in the mapping at `location` inside a `kind`."""
     for part in location:
         kind = get_type_hints(kind)[part] if is_dataclass(kind) else get_args(kind)
-        if isinstance(kind, tuple):  # of a dict: key and value; of a union: its members, chosen by their `kind`
+        if isinstance(part, int):
+            kind = kind[0]  # of every place in a tuple
+        elif isinstance(kind, tuple):  # of a dict: key and value; of a union: its members, chosen by their `kind`
             kind = next((member for member in kind if part in _tags(member)), kind[-1])
     return f"one of {list(get_type_hints(kind))}" if get_type_hints(kind) else "it has no settings"
 

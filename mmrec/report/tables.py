@@ -10,13 +10,13 @@ import pandas as pd
 
 from mmrec.data.sequences import Sequences
 from mmrec.evaluation import PROTOCOLS, gains, measures
-from mmrec.statistics import compare_all, holm, intervals
+from mmrec.statistics import compare_all, holm, intervals, smallest_told
 
 RESULT_COLUMNS = ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
 MEASURE = ["protocol", "metric", "k"]
 INTERVAL = ["difference", "ci_low", "ci_high"]
 COMPARISON_COLUMNS = ["group", "experiment", "baseline", *MEASURE, *INTERVAL]
-COMPARISON_COLUMNS += ["effect", "p_value", "p_holm", "users", "seeds"]
+COMPARISON_COLUMNS += ["effect", "smallest", "p_value", "p_holm", "users", "seeds"]
 
 
 def save(table: pd.DataFrame, path: Path) -> None:
@@ -67,7 +67,8 @@ def rank_matrices(ranks: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks: tuple[int, ...]) -> pd.DataFrame:
     """comparisons.csv: each experiment against its control, on test.
 
-    `p_holm` is corrected within a family: the experiments of one group, on one (protocol, metric, k).
+    `p_holm` is corrected within a family: the experiments of one group, on one (protocol, metric, k). `smallest` is the
+    smallest difference that the comparison could have told, see `smallest_told`.
 
     Args:
         ranks: as for `results_table`.
@@ -94,6 +95,7 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
     table = pd.DataFrame(asked_for, columns=["experiment", "baseline", *MEASURE]).astype({"k": "Int64"})
     pairs = [((name, *measure), (control, *measure)) for name, control, *measure in asked_for]
     table = table.join(compare_all(gained, pairs))
+    table["smallest"] = smallest_told(table["ci_low"], table["ci_high"])
     table["group"] = table["experiment"].map(ranks.groupby("experiment")["group"].first())
     table["p_holm"] = table.groupby(["group", *MEASURE], sort=False, dropna=False)["p_value"].transform(holm)
     return table[COMPARISON_COLUMNS]

@@ -204,3 +204,11 @@ def test_holm_never_lowers_a_p_value_nor_changes_their_order(values):
     assert (adjusted >= p).all() and (adjusted <= 1).all()
     assert (np.diff(adjusted[p.argsort(kind="stable")]) >= 0).all()
     assert (adjusted <= np.minimum(1, p * len(p))).all()  # never harsher than Bonferroni
+
+
+def test_the_smallest_difference_told_is_found_in_four_of_five_samples():
+    """Of a normal estimate: with the true difference at `smallest`, 80 % of the intervals exclude 0."""
+    error = 0.013
+    smallest = statistics.smallest_told(-1.959964 * error, 1.959964 * error)
+    found = np.random.default_rng(0).normal(smallest, error, 100_000) > 1.959964 * error
+    assert found.mean() == pytest.approx(0.8, abs=0.005)

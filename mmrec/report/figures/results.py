@@ -9,7 +9,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, seed_bars, whiskers
 
-VERDICTS = {"supported": (PALETTE[3], "s"), "inconclusive": (PALETTE[0], "o"), "not supported": (PALETTE[2], "X")}
+VERDICTS = {
+    "supported": (PALETTE[3], "s"),
+    "not supported": (PALETTE[2], "X"),
+    "underpowered": (MUTED, "|"),
+    "inconclusive": (PALETTE[0], "o"),
+}
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
@@ -114,25 +119,24 @@ def forest(table: pd.DataFrame, measure: str) -> Figure:
 
 
 def verdicts(judged: pd.DataFrame) -> Figure:
-    """Verdicts in claims.csv, a row a claim, a column a data set, in two panels."""
-    wide = judged.pivot(index="id", columns="dataset", values="verdict")
-    wide = wide.loc[judged["id"].unique(), judged["dataset"].unique()]
-    rows, width = -(-len(wide) // 2), wide.shape[1]
-    figure, grid = plt.subplots(1, 2, figsize=(8, 1.6 + 0.22 * rows))
-    generated = sum(name.startswith("demo") for name in wide.columns)
-    for panel, axes in enumerate(grid):
-        part = wide.iloc[panel * rows : (panel + 1) * rows]
-        for name, (colour, marker) in VERDICTS.items():
-            row, column = np.nonzero(part.to_numpy() == name)
-            axes.scatter(column, row, s=45, marker=marker, color=colour, label=name)
-        axes.set(xlim=(-0.5, width - 0.5), ylim=(rows - 0.4, -0.6))
-        axes.set_xticks(range(width), wide.columns, fontsize=7, rotation=90)
-        axes.set_yticks(range(len(part)), part.index.str.replace("_", " "), fontsize=7)
-        axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes.spines[:].set_visible(False)
-        axes.set_axisbelow(True)
-        axes.grid(axis="y", color=MUTED, alpha=0.25)
-        axes.axvline(generated - 0.5, color=INK, linewidth=1)
-    grid[0].set_xlabel("blank: no evidence; left of the line: generated data", fontsize=8, loc="left")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
+    """Verdicts in claims.csv, a row a claim, a column a data set, a mark for each row of evidence."""
+    claims, datasets = judged["id"].unique().tolist(), judged["dataset"].unique().tolist()
+    of_cell = judged.groupby(["id", "dataset"])["verdict"]
+    step = 0.8 / of_cell.transform("size").max()
+    column = judged["dataset"].map(datasets.index) + step * (of_cell.cumcount() - (of_cell.transform("size") - 1) / 2)
+    row = judged["id"].map(claims.index)
+    figure, axes = plt.subplots(figsize=(8, 1.8 + 0.23 * len(claims)))
+    for name, (colour, marker) in VERDICTS.items():
+        chosen = judged["verdict"] == name
+        axes.scatter(column[chosen], row[chosen], s=26, marker=marker, color=colour, label=name)
+    axes.set(xlim=(-0.5, len(datasets) - 0.5), ylim=(len(claims) - 0.4, -0.6))
+    axes.set_xticks(range(len(datasets)), datasets, fontsize=7, rotation=90)
+    axes.set_yticks(range(len(claims)), [name.replace("_", " ") for name in claims], fontsize=7)
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=MUTED, alpha=0.25)
+    axes.axvline(sum(name.startswith("demo") for name in datasets) - 0.5, color=INK, linewidth=1)
+    axes.set_xlabel("a mark a row of evidence; blank: none; left of the line: generated data", fontsize=8, loc="left")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize=9)
     return figure

@@ -10,9 +10,9 @@ from mmrec.config import ConfigError
 ROOT = Path(__file__).parents[3]
 
 
-def claim(experiment="maf"):
-    asked = evidence.Evidence(table="comparisons", experiment=experiment, baseline="sasrec")
-    return claims.Claim(statement="s", source="p", evidence=asked)
+def claim(*experiments):
+    asked = [evidence.Evidence(table="comparisons", experiment=name, baseline="sasrec") for name in experiments]
+    return claims.Claim(statement="s", source="p", evidence=tuple(asked))
 
 
 def test_claims_without_evidence_have_no_row(tmp_path):
@@ -24,15 +24,20 @@ def test_claims_without_evidence_have_no_row(tmp_path):
     pd.DataFrame([row]).to_csv(tmp_path / "shop" / "comparisons.csv", index=False)
     base = measured | {"experiment": "sasrec", "split": "test", "value": 0.1}
     pd.DataFrame([base]).to_csv(tmp_path / "shop" / "results.csv", index=False)
-    asked = {"gain": claim(), "other": claim("nova")}
+    asked = {"gain": claim("nova", "maf"), "other": claim("nova")}
     judged = claims.judge(asked, {name: tmp_path / name for name in ("bare", "shop")})
     assert judged[["id", "dataset", "verdict"]].to_numpy().tolist() == [["gain", "shop", "supported"]]
     assert list(judged) == claims.COLUMNS
-    assert judged["rule"].item() == asked["gain"].evidence.rule
+    assert judged["rule"].item() == asked["gain"].evidence[1].rule
 
 
 def test_tables_for_readers(tmp_path):
-    rows = [("b", "second", "shop", "supported"), ("a", "first", "shop", "inconclusive"), ("a", "first", "null", "x")]
+    rows = [
+        ("b", "second", "shop", "supported"),
+        ("a", "first", "shop", "inconclusive"),
+        ("a", "first", "null", "supported"),
+    ]
+    rows += [("a", "first", "shop", verdict) for verdict in ("supported", "inconclusive")]
     judged = pd.DataFrame(
         [
             dict.fromkeys(claims.COLUMNS, "?") | dict(zip(("id", "statement", "dataset", "verdict"), row, strict=True))
@@ -43,7 +48,7 @@ def test_tables_for_readers(tmp_path):
         "| claim | shop | null |",
         "| --- | --- | --- |",
         "| second | supported |  |",
-        "| first | inconclusive | x |",
+        "| first | 1 supported, 2 inconclusive | supported |",
     ]
     assert claims.story(judged).splitlines()[0] == "b: second"
 
@@ -52,14 +57,14 @@ def test_tables_for_readers(tmp_path):
     "text, message",
     [
         ("a: {statement: s, source: p}", "a.evidence: Missing|a.evidence: Field required"),
-        ("a: {statement: s, source: p, evidence: {table: nowhere}}", "a.evidence.table: .*comparisons"),
+        ("a: {statement: s, source: p, evidence: [{table: nowhere}]}", "a.evidence.0.table: .*comparisons"),
         (
-            "a: {statement: s, source: p, evidence: {table: attention, modality: image, k: 1}}",
+            "a: {statement: s, source: p, evidence: [{table: attention_compared, modality: image, k: 1}]}",
             "k: no such key; one of .*modality",
         ),
-        ("A b: {statement: s, source: p, evidence: {table: attention, modality: image}}", "A b"),
+        ("A b: {statement: s, source: p, evidence: [{table: attention_compared, modality: image}]}", "A b"),
         (
-            "a: {statement: s, source: p, evidence: {table: robustness, kind: noise, modality: image, level: 0}}",
+            "a: {statement: s, source: p, evidence: [{table: robustness, kind: noise, modality: image, level: 0}]}",
             "level: .*greater than 0",
         ),
     ],
@@ -73,4 +78,5 @@ def test_a_wrong_entry_is_named(tmp_path, text, message):
 def test_registered_claims_ask_for_experiments_that_exist():
     known = {e for group in config.load(ROOT / "params.yaml").experiments.values() for e in group}
     for name, registered in claims.load(ROOT / "references" / "claims.yaml").items():
-        assert {registered.evidence.experiment, registered.evidence.baseline} - {None} <= known, name
+        named = {of for row in registered.evidence for of in (row.experiment, row.baseline)}
+        assert named - {None} <= known, name

@@ -91,7 +91,7 @@ def test_columns_of_comparisons(ranks):
     table = tables.comparisons_table(ranks, "a", KS)
     assert table.columns.tolist() == [
         *["group", "experiment", "baseline", "protocol", "metric", "k", "difference", "ci_low", "ci_high"],
-        *["effect", "p_value", "p_holm", "users", "seeds"],
+        *["effect", "smallest", "p_value", "p_holm", "users", "seeds"],
     ]
     assert str(table["k"].dtype) == "Int64"
     assert len(table) == 3 * 5
