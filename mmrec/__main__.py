@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = command("run", _run, "execute a notebook as a stage of the pipeline")
     run.add_argument("notebook", metavar="NOTEBOOK", help="a file in notebooks/, without .ipynb")
     run.add_argument("dataset", metavar="DATASET", nargs="?", default="", help="none: all data sets together")
+    command("text", _text, "write the numbers of README.md and docs/ anew from the committed tables")
     _of_recommend(command("recommend", _recommend, "write the best items for every user, or for given histories"))
     told = command("config", _config, "show every setting of a data set or experiment, and its layer")
     told.add_argument("show", choices=["show"])
@@ -107,6 +108,12 @@ def _run(chosen: argparse.Namespace) -> None:
     if chosen.dataset:
         settings.check_known(chosen.dataset)
     notebook.execute(paths, settings, chosen.notebook, chosen.dataset)
+
+
+def _text(_: argparse.Namespace) -> None:
+    from mmrec.report import generated
+
+    generated.fill(*config.project())
 
 
 def _of_recommend(parser: argparse.ArgumentParser) -> None:

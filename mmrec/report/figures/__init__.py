@@ -11,5 +11,5 @@ from mmrec.report.figures.probes import (
     slices,
     stream_shares,
 )
-from mmrec.report.figures.results import forest, learning_curves, ratios, results_bars, trials, verdicts
+from mmrec.report.figures.results import forest, gains, learning_curves, ratios, results_bars, trials, verdicts
 from mmrec.report.figures.style import quantised, show

@@ -1,0 +1,148 @@
+"""Text with numbers in README.md and docs/, written from the committed tables between markers.
+
+A block stands between `<!-- NAME: generated -->` and `<!-- end -->`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmrec.analysis import claims
+from mmrec.config import Config, ConfigError, Paths
+from mmrec.files import atomic
+from mmrec.report import tables
+
+CHANNELS = {  # experiment -> the channels of features, in the order of the story
+    "maf": "attention and losses, reading A of the paper",
+    "maf_values": "attention, values and losses, reading B",
+    "item_vector": "the item vector",
+    "all_channels": "all channels",
+    "item_vector_permuted": "the item vector, with other items' features",
+}
+GENERATED = ("demo", "demo_null")  # data sets whose effects are planted
+TOLD = 0.10  # of SASRec; a data set that cannot tell this concludes nothing
+PRIMARY = "protocol == 'full_unseen' and metric == 'ndcg' and k == 10"
+BLOCK = re.compile(r"<!-- (\w+): generated -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def datasets(paths: Paths, settings: Config) -> list[str]:
+    """Data sets of the replication that have results: a reader's own are no part of README."""
+    ours = [name for name, about in settings.datasets.items() if about.source.kind != "folder" or about.archived]
+    return [name for name in ours if paths.table(name, "gains").exists()]
+
+
+def gains(paths: Paths, settings: Config) -> pd.DataFrame:
+    """Gain of each of `CHANNELS` over SASRec, in shares of SASRec's NDCG@10 (full_unseen, test).
+
+    Returns:
+        dataset, experiment, gain, low, high (95 % interval), smallest (gain that could have been told), base (SASRec's
+        NDCG@10), users, seeds.
+    """
+    found = []
+    for dataset in datasets(paths, settings):
+        table = pd.read_csv(paths.table(dataset, "gains")).query(PRIMARY)
+        results = pd.read_csv(paths.table(dataset, "results")).query(f"{PRIMARY} and split == 'test'")
+        base = results.loc[results["experiment"] == "sasrec", "value"].mean()
+        table = table.set_index("experiment").reindex(CHANNELS).dropna(how="all").reset_index()
+        table = table.assign(dataset=dataset, base=base)
+        parts = {"gain": "difference", "low": "ci_low", "high": "ci_high", "smallest": "smallest"}
+        found.append(table.assign(**{name: table[column] / base for name, column in parts.items()}))
+    columns = ["dataset", "experiment", "gain", "low", "high", "smallest", "base", "users", "seeds"]
+    if not found:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(found)[columns].reset_index(drop=True).astype({"users": int, "seeds": int})
+
+
+def fill(paths: Paths, settings: Config) -> list[Path]:
+    """Write the blocks of README.md and docs/*.md anew; returns the files that changed.
+
+    Raises:
+        ConfigError: a marker names no block.
+    """
+    table, changed = gains(paths, settings), []
+    judged = pd.read_csv(paths.reports() / "claims.csv")
+    judged = judged[judged["dataset"].isin(datasets(paths, settings))]
+    blocks = {
+        "findings": findings(table),
+        "results": results(table),
+        "counts": counts(judged),
+        "verdicts": claims.as_markdown(judged),
+        "main": main_results(paths, settings),
+    }
+    for file in [paths.root / "README.md", *sorted((paths.root / "docs").glob("*.md"))]:
+        text = file.read_text(encoding="utf-8")
+        if unknown := set(BLOCK.findall(text)) - set(blocks):
+            raise ConfigError(f"{file.name}: no generated block {min(unknown)!r}; one of {list(blocks)}")
+        filled = BLOCK.sub(lambda at: f"<!-- {at[1]}: generated -->\n{blocks[at[1]]}\n<!-- end -->", text)
+        if filled != text:
+            changed.append(file)
+            with atomic(file) as path:
+                path.write_text(filled, encoding="utf-8")
+    return changed
+
+
+def findings(table: pd.DataFrame) -> str:
+    """A line for each channel, of the real data sets that could tell, and one for the planted effects."""
+    real = table[~table["dataset"].isin(GENERATED)]
+    told, lines = real[real["smallest"] <= TOLD], []
+    for name, channel in CHANNELS.items():
+        if len(of := told[told["experiment"] == name]):
+            better, worse = (of["low"] > 0).sum(), (of["high"] < 0).sum()
+            each = ", ".join(f"{row.dataset} {_share(row)}" for row in of.itertuples())
+            count = f"better than SASRec on {better} of {len(of)} data sets, worse on {worse}"
+            lines.append(f"- Features in **{channel}**: {count} ({each}).")
+    planted = table[table["dataset"].isin(GENERATED) & (table["experiment"] == "maf")]
+    each = ", ".join(f"{row.dataset} {_share(row)}" for row in planted.itertuples())
+    lines.append(
+        f"- **Generated shops**, to check the instrument: MAF's gain where features decide, and where they mean "
+        f"nothing (demo_null): {each}."
+    )
+    small = real[(real["experiment"] == "maf") & (real["smallest"] > TOLD)]
+    if len(small):
+        each = ", ".join(f"{row.dataset} {row.smallest:.0%}".replace("%", " %") for row in small.itertuples())
+        lines.append(f"- **Too small** to tell 10 %, so nothing is concluded from them (smallest gain told): {each}.")
+    return "\n".join(lines)
+
+
+def results(table: pd.DataFrame) -> str:
+    """A row a data set: SASRec's NDCG@10, and the gain over it through each channel."""
+    shown = {name: channel for name, channel in CHANNELS.items() if (table["experiment"] == name).any()}
+    head = ["data set", "users", "SASRec", *(f"`{name}`" for name in shown), "smallest gain told"]
+    rows = [head, ["---"] * len(head)]
+    for dataset, of in table.groupby("dataset", sort=False):
+        by = {row.experiment: row for row in of.itertuples()}
+        cells = [_share(by[name]) if name in by else "" for name in shown]
+        maf = by["maf"]
+        told = f"{maf.smallest:.0%}".replace("%", " %")
+        rows.append([dataset, f"{maf.users:,}", f"{maf.base:.4f}", *cells, told])
+    return _markdown(rows)
+
+
+def counts(judged: pd.DataFrame) -> str:
+    """Verdicts of all rows of evidence, counted by data set."""
+    table = judged.groupby(["dataset", "verdict"], sort=False).size().unstack(fill_value=0)
+    columns = [name for name in ("supported", "not supported", "underpowered", "inconclusive") if name in table]
+    rows = [["data set", *columns], ["---"] * (1 + len(columns))]
+    rows += [[dataset, *map(str, of)] for dataset, of in table[columns].iterrows()]
+    return _markdown(rows)
+
+
+def main_results(paths: Paths, settings: Config) -> str:
+    """Test results of the groups `main` and `channels`: mean over seeds and half of its 95 % interval."""
+    rows = [["data set", "experiment", "HR@10", "NDCG@10", "MRR"], ["---"] * 5]
+    for dataset in datasets(paths, settings):
+        found = pd.read_csv(paths.table(dataset, "results")).astype({"k": "Int64"})
+        found = found[found["group"].isin(["main", "channels"])]
+        shown = tables.summary(found, "test", "full_unseen", [("hr", 10), ("ndcg", 10), ("mrr", None)])
+        rows += [[dataset, name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
+    return _markdown(rows)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _share(row: Any) -> str:
+    return f"{row.gain:+.1%} [{row.low:+.1%}, {row.high:+.1%}]".replace("%", " %")
