@@ -118,24 +118,25 @@ def forest(table: pd.DataFrame, measure: str) -> Figure:
     return figure
 
 
-def gains(table: pd.DataFrame, channels: dict[str, str], told: float) -> Figure:
+def gains(table: pd.DataFrame, channels: dict[str, str], told: float, title: str) -> Figure:
     """Gain over SASRec through each of `channels` (experiment -> its words), from `generated.gains`.
 
     Args:
-        told: a comparison whose smallest gain that could have been told is above this share is drawn pale.
+        told: drawn pale is a comparison that found nothing and could not have told a gain of this share.
     """
     figure, axes, place = _rows(table["dataset"], table["experiment"].map(channels))
     percent = table[["gain", "low", "high"]] * 100
-    able = table["smallest"] <= told
+    able = (table["smallest"] <= told) | (table["low"] > 0) | (table["high"] < 0)
     for chosen, color, label in (
-        (able, ACCENT, f"could tell a gain of {told:.0%}"),
-        (~able, MUTED, "could not: too few users"),
+        (able, ACCENT, f"certain, or could have told {told:.0%}"),
+        (~able, MUTED, "too few users"),
     ):
         length = whiskers(percent[chosen], "gain", "low", "high")
         dot = {"fmt": "o", "color": color, "ecolor": color, "capsize": 2, "markersize": 4, "label": label}
         axes.errorbar(percent["gain"][chosen], place[chosen], xerr=length, **dot)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set(xlabel="gain over SASRec in NDCG@10, % (whisker: 95 % interval, users and seeds)")
+    axes.set_title(title, loc="right")
+    axes.set(xlabel="gain over SASRec in NDCG@10, %\n(whisker: 95 % interval, users and seeds)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mmrec import config
+from mmrec.report import figures, generated
+
+ROOT = Path(__file__).parents[3]
+ROWS = [
+    ("demo", "maf", 0.2, 0.1, 0.3, 0.15, 0.1, 1000, 3),
+    ("shop", "maf", -0.02, -0.05, 0.01, 0.05, 0.05, 20_000, 5),
+    ("shop", "item_vector", 0.12, 0.09, 0.15, 0.05, 0.05, 20_000, 5),
+    ("shop", "item_vector_permuted", 0.2, 0.1, 0.3, 0.05, 0.05, 20_000, 5),
+    ("tiny", "maf", 0.3, -0.3, 0.9, 0.8, 0.01, 90, 5),
+]
+
+
+@pytest.fixture
+def table():
+    columns = ["dataset", "experiment", "gain", "low", "high", "smallest", "base", "users", "seeds"]
+    return pd.DataFrame(ROWS, columns=columns)
+
+
+def test_findings_are_of_data_that_could_tell(table):
+    lines = generated.findings(table).splitlines()
+    assert lines[0].startswith(
+        "- **Attention (reading A)**: better than SASRec on 0 of 1 data sets, worse on 0 (shop -2.0 %"
+    )
+    assert "better than SASRec on 1 of 1 data sets" in lines[1] and "demo +20.0 % [+10.0 %, +30.0 %]" in lines[3]
+    assert lines[-1].endswith(": tiny 80 %.")
+
+
+def test_the_headline_is_the_largest_certain_gain_of_real_data_with_its_own_features(table):
+    assert generated.headline(table) == "item vector: +12% over SASRec on shop"
+    assert generated.headline(table[table["experiment"] == "maf"]).startswith("On real data no channel")
+
+
+def test_results_have_a_row_a_data_set_and_a_column_a_channel_that_ran(table):
+    head, _, demo, shop, tiny = generated.results(table).splitlines()
+    assert head == "| data set | users | SASRec | `maf` | `item_vector` | `item_vector_permuted` | smallest gain told |"
+    assert demo.startswith("| demo | 1,000 | 0.1000 | +20.0 % [+10.0 %, +30.0 %] |  |  |") and tiny.endswith("| 80 % |")
+
+
+def test_comparisons_that_could_not_tell_are_drawn_pale(table):
+    (axes,) = figures.gains(table, generated.CHANNELS, 0.1, "title").axes
+    drawn = {bars.get_label(): bars.lines[0].get_xdata().tolist() for bars in axes.containers}
+    assert drawn["too few users"] == pytest.approx([30.0])
+    assert drawn["certain, or could have told 10%"] == pytest.approx([20.0, -2.0, 12.0, 20.0])
+
+
+def test_blocks_are_written_between_their_markers_and_an_unknown_one_is_named(tmp_path, monkeypatch, table):
+    settings = config.load(ROOT / "params.yaml")
+    monkeypatch.setattr(generated, "gains", lambda *_: table)
+    monkeypatch.setattr(generated, "datasets", lambda *_: [])
+    (tmp_path / "reports").mkdir()
+    pd.DataFrame(columns=["id", "statement", "dataset", "verdict"]).to_csv(tmp_path / "reports/claims.csv", index=False)
+    readme, paths = tmp_path / "README.md", config.Paths(tmp_path, tmp_path)
+    readme.write_text("before\n<!-- results: generated -->\nold\n<!-- end -->\nafter\n")
+    assert generated.fill(paths, settings) == [readme] and generated.fill(paths, settings) == []
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- results: generated -->\n| data set") and text.endswith("<!-- end -->\nafter\n")
+    readme.write_text("<!-- nothing: generated -->\n<!-- end -->\n")
+    with pytest.raises(config.ConfigError, match=r"README.md: no generated block 'nothing'; one of .*'results'"):
+        generated.fill(paths, settings)
