@@ -29,6 +29,7 @@ class DataControls:
     """Changes to the data before a model sees them. The defaults change nothing."""
 
     features: Literal["own", "permuted", "random", "none"] = "own"  # permuted: of other items
+    draws: Literal["once", "each_seed"] = "once"  # of permuted and random features
     categories: Literal["all", "rarest"] = "all"  # of each item
     histories: Literal["ordered", "shuffled"] = "ordered"
 

@@ -47,8 +47,8 @@ def shown_to(experiment: config.Experiment, data: Data, seed: int, split: str = 
     """The data after the experiment's controls: the only place that applies them.
 
     Args:
-        seed: of the run; histories are shuffled by it.
+        seed: of the run; controls draw from it.
         split: histories before the items of `valid`, which training sees too, or of `test`.
     """
     sequences = controlled_histories(data.sequences, experiment.data, split, seed)
-    return replace(data, sequences=sequences, features=controlled_features(data.features, experiment.data))
+    return replace(data, sequences=sequences, features=controlled_features(data.features, experiment.data, seed))

@@ -12,14 +12,19 @@ Features = dict[str, tuple[Tensor, Tensor]]
 """Modality -> (features (V + 1, F) float32, presence (V + 1,) bool); row 0 is padding."""
 
 
-def controlled_features(features: Features, controls: DataControls) -> Features:
-    """The features that a model sees: none, or all, with the rarest category alone and `disguised` if asked for."""
+def controlled_features(features: Features, controls: DataControls, seed: int) -> Features:
+    """The features that a model sees: none, or all, with the rarest category alone and `disguised` if asked for.
+
+    Args:
+        seed: of the run.
+    """
     if controls.features == "none":
         return {}
     if controls.categories == "rarest":
         matrix, present = features["category"]
         features = features | {"category": (rarest(matrix), present)}
-    return features if controls.features == "own" else disguised(features, controls.features)
+    drawn = SEED if controls.draws == "once" else SEED + 1 + seed
+    return features if controls.features == "own" else disguised(features, controls.features, drawn)
 
 
 def rarest(matrix: Tensor) -> Tensor:
@@ -34,13 +39,13 @@ def rarest(matrix: Tensor) -> Tensor:
     return torch.zeros_like(matrix).index_copy_(1, order, kept.to(matrix))
 
 
-def disguised(features: Features, how: str) -> Features:
-    """Features without information on their items; the same at every call.
+def disguised(features: Features, how: str, seed: int = SEED) -> Features:
+    """Features without information on their items, drawn from `seed`.
 
     `permuted`: each modality's vectors move among the items that have it. `random`: normal vectors of the same size;
     categories are drawn evenly, as many as the item has.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     changed = {}
     for modality, (matrix, present) in sorted(features.items()):
         rows = matrix[present].cpu()

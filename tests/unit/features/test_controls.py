@@ -6,12 +6,12 @@ from mmrec.features.controls import controlled_features, controlled_histories, d
 
 
 def test_by_default_the_data_stay_as_they_are(shop):
-    assert controlled_features(shop.features, DataControls()) is shop.features
+    assert controlled_features(shop.features, DataControls(), 0) is shop.features
     assert controlled_histories(shop.sequences, DataControls(), "valid", 3) is shop.sequences
 
 
 def test_features_none_removes_every_modality(shop):
-    assert controlled_features(shop.features, DataControls(features="none", categories="rarest")) == {}
+    assert controlled_features(shop.features, DataControls(features="none", categories="rarest"), 0) == {}
 
 
 @pytest.mark.parametrize("how", ["permuted", "random"])
@@ -19,13 +19,13 @@ def test_the_rarest_category_is_chosen_before_features_are_disguised(shop, how):
     matrix, present = shop.features["category"]
     assert (rarest(matrix) != matrix).any()
     expected = disguised(shop.features | {"category": (rarest(matrix), present)}, how)
-    found = controlled_features(shop.features, DataControls(features=how, categories="rarest"))
+    found = controlled_features(shop.features, DataControls(features=how, categories="rarest"), 0)
     for modality, tensors in expected.items():
         assert all(torch.equal(*pair) for pair in zip(found[modality], tensors, strict=True))
 
 
 def test_rarest_changes_categories_alone(shop):
-    found = controlled_features(shop.features, DataControls(categories="rarest"))
+    found = controlled_features(shop.features, DataControls(categories="rarest"), 0)
     assert found["category"][0].sum() < shop.features["category"][0].sum()
     assert found["image"] is shop.features["image"] and found["text"] is shop.features["text"]
 
@@ -74,3 +74,13 @@ def test_features_are_changed_in_a_copy(make_features):
     before = {modality: matrix.clone() for modality, (matrix, _) in features.items()}
     disguised(features, "random")
     assert all(torch.equal(features[modality][0], matrix) for modality, matrix in before.items())
+
+
+def test_features_are_drawn_once_or_anew_for_each_seed(shop):
+    def drawn(draws, seed):
+        return controlled_features(shop.features, DataControls(features="permuted", draws=draws), seed)["text"][0]
+
+    assert torch.equal(drawn("once", 0), drawn("once", 1))
+    assert torch.equal(drawn("each_seed", 1), drawn("each_seed", 1))
+    several = [drawn("once", 0), *(drawn("each_seed", seed) for seed in range(3))]
+    assert len({tuple(one.flatten().tolist()) for one in several}) == 4
