@@ -89,7 +89,7 @@ def main(dataset: str) -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])
     device = runtime.prepare(arithmetic, arithmetic.encoder_threads)
     data = inputs.load_data(paths.processed(dataset), settings.datasets[dataset].modalities, device)
-    max_length = settings.protocol.max_length
+    max_length = settings.protocol_of(dataset).max_length
     main_group = {experiment.name: experiment for experiment in settings.resolve(dataset, "main", tuned=False)}
     sasrec, maf = main_group["sasrec"], main_group["maf"]
     model = build.build(sasrec.model, data, max_length).eval()

@@ -60,7 +60,7 @@ class Recommender:
 
     def __init__(self, paths: config.Paths, settings: config.Config, dataset: str, name: str, seed: int | None = None):
         self.paths, self.settings, self.experiment = paths, settings, settings.experiment(dataset, name)
-        seeds, self.max_length = settings.seeds_of(dataset), settings.protocol.max_length
+        seeds, self.max_length = settings.seeds_of(dataset), settings.protocol_of(dataset).max_length
         self.seed = seeds[0] if seed is None else seed
         if self.seed not in seeds:  # its run would enter the archive
             raise config.ConfigError(f"data set {dataset} has no seed {seed}; one of {list(seeds)}")

@@ -39,7 +39,8 @@ def _of_dataset(settings: Config, dataset: str) -> list[Row]:
     """A value that equals its default comes from `default`."""
     chosen = settings.datasets[dataset]
     shared = {"runtime": settings.runtime, "protocol": settings.protocol, "seeds": settings.seeds}
-    used = shared | {"runtime": settings.runtime_of(dataset), "seeds": settings.seeds_of(dataset)}
+    used = {"runtime": settings.runtime_of(dataset), "protocol": settings.protocol_of(dataset)}
+    used["seeds"] = settings.seeds_of(dataset)
     own = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.name not in ELSEWHERE}
     defaults = _flat({field.name: field.default for field in fields(chosen)} | shared)
     values = _flat(own | used).items()

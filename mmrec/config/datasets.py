@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mmrec.config.experiments import Changes
-from mmrec.config.types import Count, Different, InstructionSet, Modality, Name, Positive, Seed, Seeds, Share, section
+from mmrec.config.types import (
+    Count,
+    Different,
+    InstructionSet,
+    Length,
+    Modality,
+    Name,
+    Positive,
+    Seed,
+    Seeds,
+    Share,
+    section,
+)
 
 Addresses = tuple[Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")], ...]
 
@@ -227,6 +239,7 @@ class Dataset:
     expected: Statistics | None = None  # published size, compared with the filter's result
     groups: Annotated[tuple[Name, ...], Different] = ("main",)
     seeds: Seeds | None = None  # instead of the shared `seeds`
+    max_length: Length | None = None  # instead of `protocol.max_length`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
     archived: bool = False  # finished runs are committed and reused; only missing weights are trained again
     models: dict[Name, dict[str, Any]] = field(default_factory=dict)  # differences to `models`

@@ -18,6 +18,7 @@ from mmrec.config.types import (
     DatasetName,
     Different,
     InstructionSet,
+    Length,
     Name,
     Seed,
     Seeds,
@@ -40,7 +41,7 @@ class Runtime:
 class Protocol:
     """Input and scoring of every model."""
 
-    max_length: Annotated[int, Field(ge=2)]  # latest interactions that a model sees
+    max_length: Length  # latest interactions that a model sees
     ks: Annotated[tuple[Count, ...], Field(min_length=1), Different]
     negatives: Count  # of the sampled protocol, drawn once; at most as many as every user has left
     negatives_seed: Seed
@@ -203,6 +204,10 @@ class Config:
         """The arithmetic of `dataset`'s runs."""
         own = self.datasets[dataset].instruction_set
         return replace(self.runtime, instruction_set=own) if own else self.runtime
+
+    def protocol_of(self, dataset: str) -> Protocol:
+        """Input and scoring of `dataset`'s models."""
+        return replace(self.protocol, max_length=self.datasets[dataset].max_length or self.protocol.max_length)
 
     def seeds_of(self, dataset: str) -> tuple[Seed, ...]:
         """The seeds of all experiments on `dataset`."""

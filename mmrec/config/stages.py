@@ -27,7 +27,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     untuned = _as_dicts(settings.resolve(dataset, tuned=False))
     asked = {
         "modalities": about.modalities,
-        "protocol": asdict(settings.protocol),
+        "protocol": asdict(settings.protocol_of(dataset)),
         "runtime": {**asdict(settings.runtime_of(dataset)), "encoder_threads": None},  # of feature extraction alone
     }
     runs = asked | {"archived": about.archived, "seeds": settings.seeds_of(dataset)}

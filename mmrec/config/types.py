@@ -26,6 +26,8 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Different = AfterValidator(_different)
 
+Length = Annotated[int, Field(ge=2)]  # of a sequence
+
 Modality = Literal["image", "text", "category"]
 Modalities = Annotated[tuple[Modality, ...], Different]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -100,7 +100,7 @@ def trained_models(
         run_all(paths, settings, dataset, device, grid, weights=True)
     models = []
     for (_, seed), folder in zip(grid, folders, strict=True):
-        model = build(experiment.model, shown_to(experiment, data, seed), settings.protocol.max_length)
+        model = build(experiment.model, shown_to(experiment, data, seed), settings.protocol_of(dataset).max_length)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         models.append(model.eval())
     return models

@@ -37,7 +37,7 @@ def run_key(experiment: Experiment, seed: int, data: Data, settings: Config) -> 
     used = sorted(modality for modality in shown if drawn or config.sees(experiment.model, modality))
     return {
         **experiment.determines,
-        "max_length": settings.protocol.max_length,
+        "max_length": settings.protocol_of(experiment.dataset).max_length,
         "seed": seed,
         "data": {name: data.digests[name] for name in ["sequences", *used]},
         "versions": results_version(type(experiment.model)),
@@ -63,7 +63,7 @@ def run(experiment: Experiment, seed: int, data: Data, settings: Config, runs: P
             report(f"{label}: {folder.name}")
             begun, device = time.monotonic(), data.sequences.items.device
             _reset_peak_memory(device)
-            _train_and_evaluate(experiment, seed, data, settings.protocol.max_length, folder, label)
+            _train_and_evaluate(experiment, seed, data, key["max_length"], folder, label)
             about = {"key": key, "seconds_of_last_session": time.monotonic() - begun, **_circumstances(device)}
             with atomic(folder / "run.json") as path:
                 path.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")

@@ -87,7 +87,7 @@ def _search(paths: Paths, settings: Config, device: torch.device, experiment: Ex
             values = propose(trial, experiment, settings)
             proposed = changed(experiment, values) if number else experiment
             checkpoint, label = folder / f"{number}.pt", f"{dataset} {experiment.name} trial {number + 1}/{trials}"
-            limits = {"max_length": settings.protocol.max_length, "checkpoint": checkpoint}
+            limits = {"max_length": settings.protocol_of(dataset).max_length, "checkpoint": checkpoint}
             _, curve = run.fit(proposed, shown, seed=budget.seed, **limits, label=label)
             trial.set_user_attr("epochs", len(curve))
             study.tell(trial, max(row["valid_ndcg_10"] for row in curve))

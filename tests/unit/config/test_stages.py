@@ -47,6 +47,7 @@ def changed(before: config.Config, after: config.Config) -> set[str]:
         ("expected", config.Statistics(users=1, items=1), {"prepare"}),
         ("groups", ("main", "further"), FURTHER),
         ("seeds", (3,), WITH_SEEDS),
+        ("max_length", 9, TRAINED),
         ("instruction_set", "portable", TRAINED),
         ("archived", True, WITH_SEEDS),
         ("experiments", {"sasrec": config.Changes(options={"dim": 4})}, WITH_SEEDS - {"finalists"}),
