@@ -81,15 +81,18 @@ def evaluate(
 def gains(rank: np.ndarray, metric: str, k: int | None = None) -> np.ndarray:
     """Gain of each rank, 0..1; a metric is the mean over users.
 
-    With one target a user: hr = [rank <= k], ndcg = [rank <= k] / log2(rank + 1), mrr = 1 / rank (no k).
+    With one target a user: hr = [rank <= k], ndcg = [rank <= k] / log2(rank + 1), mrr = 1 / rank (no k), auc = share of
+    the other k - 1 items below it.
 
     Raises:
         ValueError: another metric.
     """
     if metric == "mrr":
         return 1 / rank
+    if metric == "auc":
+        return 1 - (rank - 1) / (k - 1)
     if metric not in ("hr", "ndcg"):
-        raise ValueError(f"no metric {metric!r}; one of hr, ndcg, mrr")
+        raise ValueError(f"no metric {metric!r}; one of hr, ndcg, mrr, auc")
     return np.where(rank <= k, 1.0 if metric == "hr" else 1 / np.log2(rank + 1), 0)
 
 

@@ -94,11 +94,16 @@ def modality_dropout_table(without: Gains, with_dropout: Gains) -> pd.DataFrame:
 
     Returns:
         kind, modality, level, ndcg_10 (with dropout), without, difference, ci_low, ci_high, p_value, p_holm,
-        users, seeds; see `losses_table`.
+        users, seeds; see `losses_table`. The same of `extra`, the difference less that with all features: what dropout
+        does for missing features, besides what it does in any case.
     """
     table = _table(with_dropout, with_dropout, without)
     table.insert(4, "without", [of.mean() for of in without.values()])
-    return table
+    ours, theirs = (
+        {key: of - found[key[0], key[1], 0.0] for key, of in found.items()} for found in (with_dropout, without)
+    )
+    extra = _table(with_dropout, ours, theirs)[["difference", "ci_low", "ci_high", "p_holm"]]
+    return table.join(extra.set_axis(["extra", "extra_low", "extra_high", "extra_p_holm"], axis=1))
 
 
 def _table(shown: Gains, ours: Gains, theirs: Gains) -> pd.DataFrame:

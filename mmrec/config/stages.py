@@ -47,7 +47,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "finalists": runs | {"experiments": untuned, "tuning": {"space": tuning["space"]}},
         "train": runs | {"experiments": main},
         "ablate": runs | {"experiments": every},
-        "probe": runs | {"experiments": main},
+        "probe": runs | {"experiments": [one for one in every if one["group"] in ("main", "channels")]},
         "explore": runs | {"experiments": main},
         "probe_training": runs | {"experiments": probes},
         "results": runs | {"experiments": every},

@@ -123,6 +123,23 @@ def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series
     return pd.concat(tables, ignore_index=True)[columns]
 
 
+def cold_table(ranks: pd.DataFrame, baseline: str, users: pd.Index, items: int) -> pd.DataFrame:
+    """cold.csv: AUC (full_unseen, test) of `users` whose item nobody chose in training, against the baseline.
+
+    Their NDCG@10 is 0 for all models, so the share of the `items` ranked below the target is compared. `p_holm` is
+    corrected over the experiments.
+    """
+    columns = ["experiment", "auc", "baseline", *INTERVAL, "p_value", "p_holm", "users", "seeds"]
+    if users.empty:
+        return pd.DataFrame(columns=columns)
+    matrices = rank_matrices(ranks[ranks["user"].isin(users)])
+    gained = {name: gains(matrix["full_unseen"].to_numpy(), "auc", items) for name, matrix in matrices.items()}
+    names = [name for name in gained if name != baseline]
+    table = compare_all(gained, [(name, baseline) for name in names]).assign(experiment=names)
+    table["auc"], table["baseline"] = [gained[name].mean() for name in names], gained[baseline].mean()
+    return table.assign(p_holm=holm(table["p_value"]))[columns]
+
+
 def user_slices(sequences: Sequences) -> dict[str, pd.Series]:
     """Test users by how often their test item was chosen in training, and by length of history.
 

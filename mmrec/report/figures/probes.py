@@ -81,11 +81,17 @@ def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
 
 
 def robustness(table: pd.DataFrame, baseline: float) -> Figure:
-    """NDCG@10 with missing or noisy features, from `robustness.losses_table`; `baseline` is NDCG@10 of SASRec."""
-    figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), sharey=True)
+    """NDCG@10 with missing or noisy features, a row of panels an experiment, from robustness.csv.
+
+    `baseline` is NDCG@10 of SASRec.
+    """
+    names = table["experiment"].unique()
+    size = (8, 0.6 + 3.2 * len(names))
+    figure, grid = plt.subplots(len(names), 2, figsize=size, sharex="col", sharey=True, squeeze=False)
     removed, noise = "share of items whose features are removed", "noise (standard deviations of each column)"
-    for axes, kind, label in zip(grid, ("missing", "noise"), (removed, noise), strict=True):
-        part = table[table["kind"] == kind]
+    panels = [(name, *kind) for name in names for kind in (("missing", removed), ("noise", noise))]
+    for axes, (experiment, kind, label) in zip(grid.flat, panels, strict=True):
+        part = table[(table["experiment"] == experiment) & (table["kind"] == kind)]
         modalities = part["modality"].unique()
         step = 0.012 * part["level"].max()  # keeps the whiskers of modalities apart
         for number, modality in enumerate(modalities):
@@ -95,26 +101,29 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
             color = PALETTE[(number + 1) % len(PALETTE)]
             name = "all at once" if modality == "all" else modality
             axes.errorbar(place, of["ndcg_10"], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=name)
-        axes.axhline(part["ndcg_10"][part["level"] == 0].iloc[0], color=INK, linewidth=0.7, label="maf, undisturbed")
+        axes.axhline(part["ndcg_10"][part["level"] == 0].iloc[0], color=INK, linewidth=0.7, label="undisturbed")
         axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
-        axes.set(xlabel=label)
-    grid[0].set(ylabel="NDCG@10 of maf on test (does not start at 0;\nwhisker: 95 % interval of the drop)")
-    figure.legend(*grid[1].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=9)
+        if experiment == names[-1]:
+            axes.set(xlabel=label)
+        if kind == "missing":
+            axes.set(ylabel=f"NDCG@10 of {experiment} on test\n(whisker: 95 % interval of the drop)")
+    figure.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=9)
     return figure
 
 
 def slices(table: pd.DataFrame) -> Figure:
-    """Differences of an experiment to the baseline by part of the users, a panel a slice, from slices.csv."""
-    parts = list(table.groupby("slice", sort=False))
-    height = 1.3 + 0.4 * max(len(part) for _, part in parts)
-    figure, grid = plt.subplots(1, len(parts), figsize=(8, height), sharex=True, squeeze=False)
-    for axes, (name, part) in zip(grid[0], parts, strict=True):
+    """Differences to SASRec by part of the users, a row of panels an experiment, a panel a slice, from slices.csv."""
+    parts = list(table.groupby(["experiment", "slice"], sort=False))
+    rows, columns = table["experiment"].nunique(), table["slice"].nunique()
+    height = rows * (1.3 + 0.4 * max(len(part) for _, part in parts))
+    figure, grid = plt.subplots(rows, columns, figsize=(8, height), sharex=True, squeeze=False)
+    for axes, ((experiment, name), part) in zip(grid.flat, parts, strict=True):
         blank = np.where((part["ndcg_10"] == 0) & (part["baseline"] == 0), ",\nno answer found by either)", ")")
         labels = part["label"].astype(str) + " (" + part["users"].astype(str) + " users" + blank
         differences(axes, part, label_rows(axes, labels, fontsize=9))
         axes.locator_params(axis="x", nbins=3)  # -0.0050 is wide
         axes.set_title(SLICES.get(name, name), fontsize=10)
-        axes.set_xlabel("NDCG@10 on test, maf - sasrec\n(95 % interval, not corrected)", fontsize=9)
+        axes.set_xlabel(f"NDCG@10 on test, {experiment} - sasrec\n(95 % interval, not corrected)", fontsize=9)
     return figure
 
 

@@ -164,9 +164,18 @@ def test_a_loss_under_disturbance_is_judged_by_its_interval(tmp_path, low, high,
         *[("noise", "text", 2.0, 9, 9, 9, 9, 0, 7, 3), ("missing", "image", 0.0, 9, 0, 0, 0, 1, 7, 3)],
     ]
     pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(tmp_path / "robustness.csv", index=False)
-    said, found = asked(table="robustness", kind="noise", modality="image", level=2.0).judge(tmp_path)
+    said, found = asked(table="robustness", kind="noise", modality="image", level=2.0, experiment="maf").judge(tmp_path)
     assert found == verdict and "of 0.2000" in said and "7 users, 3 seeds" in said
-    assert asked(table="robustness", kind="noise", modality="category", level=2.0).judge(tmp_path) is None
+    assert (
+        asked(table="robustness", kind="noise", modality="category", level=2.0, experiment="maf").judge(tmp_path)
+        is None
+    )
+    pd.read_csv(tmp_path / "robustness.csv").assign(experiment="item_vector").to_csv(
+        tmp_path / "robustness.csv", index=False
+    )
+    same = {"table": "robustness", "kind": "noise", "modality": "image", "level": 2.0}
+    assert asked(**same, experiment="maf").judge(tmp_path) is None
+    assert asked(**same, experiment="item_vector").judge(tmp_path)[1] == verdict
 
 
 def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
@@ -181,17 +190,28 @@ def test_a_comparison_under_another_protocol_is_judged_by_that(tmp_path):
 
 @pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
 def test_a_gain_by_modality_dropout_is_judged_by_its_interval(tmp_path, low, high, p_holm, verdict):
-    columns = ["kind", "modality", "level", "without", "difference", "ci_low", "ci_high", "p_holm", "users", "seeds"]
+    columns = ["kind", "modality", "level", "without", "extra", "extra_low", "extra_high", "extra_p_holm"]
     rows = [
-        ("missing", "image", 1.0, 0.2, (low + high) / 2, low, high, p_holm, 7, 3),
-        *[("missing", "image", 0.5, 9, 9, 9, 9, 0, 7, 3), ("missing", "text", 1.0, 9, 9, 9, 9, 0, 7, 3)],
+        ("missing", "image", 1.0, 0.2, (low + high) / 2, low, high, p_holm),
+        *[("missing", "image", 0.5, 9, 9, 9, 9, 0), ("missing", "text", 1.0, 9, 9, 9, 9, 0)],
     ]
-    pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(
-        tmp_path / "modality_dropout.csv", index=False
-    )
+    table = pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).assign(users=7, seeds=3)
+    plain = {"difference": 9.0, "ci_low": 9.0, "ci_high": 9.0, "p_holm": 0.0}
+    table.assign(**plain).to_csv(tmp_path / "modality_dropout.csv", index=False)
     said, found = asked(table="modality_dropout", modality="image", level=1.0).judge(tmp_path)
     assert found == verdict and "above 0.2000" in said and "7 users, 3 seeds" in said
     assert asked(table="modality_dropout", modality="category", level=1.0).judge(tmp_path) is None
+    table.drop(columns="extra").assign(**plain).to_csv(tmp_path / "modality_dropout.csv", index=False)
+    assert asked(table="modality_dropout", modality="image", level=1.0).judge(tmp_path) is None
+
+
+@pytest.mark.parametrize("low, high, p_holm, verdict", INTERVALS)
+def test_cold_items_are_judged_by_their_auc(tmp_path, low, high, p_holm, verdict):
+    row = {"experiment": "maf", "auc": 0.3, "baseline": 0.2, "difference": (low + high) / 2, "ci_low": low}
+    row |= {"ci_high": high, "p_holm": p_holm, "users": 7, "seeds": 3}
+    pd.DataFrame([row, row | {"experiment": "other", "ci_low": 9.0}]).to_csv(tmp_path / "cold.csv", index=False)
+    said, found = asked(table="cold", experiment="maf").judge(tmp_path)
+    assert found == verdict and "to 0.2000" in said and "7 users, 3 seeds" in said
 
 
 @pytest.mark.parametrize(
@@ -267,7 +287,10 @@ def test_conflicts_are_corrected_over_the_auxiliary_tasks(tmp_path):
             r"needs the keys modality \(optional: none\), got",
         ),
         ({"table": "stream_shares", "modality": "image"}, r"needs the keys none \(optional: none\), got"),
-        ({"table": "robustness", "kind": "noise", "modality": "image"}, "needs the keys kind, modality, level"),
+        (
+            {"table": "robustness", "kind": "noise", "modality": "image"},
+            "needs the keys kind, modality, level, experiment",
+        ),
         (
             {"table": "attention_compared", "modality": "image", "claimed": "worse"},
             r"needs the keys modality \(optional: none\), got",
@@ -289,7 +312,8 @@ def test_every_kind_has_a_rule_and_no_evidence_without_its_table(tmp_path):
     kinds = [
         BETTER,
         {"table": "attention_compared", "modality": "image"},
-        {"table": "robustness", "kind": "noise", "modality": "image", "level": 1.0},
+        {"table": "robustness", "kind": "noise", "modality": "image", "level": 1.0, "experiment": "maf"},
+        {"table": "cold", "experiment": "maf"},
         {"table": "modality_dropout", "modality": "image", "level": 1.0},
         {"table": "stream_shares"},
         {"table": "slices", "slice": "popularity", "label": "0", "experiment": "maf"},

@@ -123,3 +123,5 @@ def test_modality_dropout_is_a_difference_between_two_models():
     assert table["without"].tolist() == pytest.approx([base.mean(), base.mean() - 0.5])
     assert table["difference"].tolist() == pytest.approx([-0.1, 0.4])
     assert table["ci_low"][1.0] > 0 > table["ci_high"][0.0]
+    assert table["extra"].tolist() == pytest.approx([0, 0.5])  # dropout costs 0.1 where nothing is missing
+    assert table["extra_low"][1.0] == pytest.approx(0.5) == table["extra_high"][1.0]  # of every user

@@ -30,7 +30,7 @@ def test_whiskers_of_robustness_show_the_interval_of_the_loss():
         for level, loss in ((0.0, 0.0), (1.0, worst))
     ]
     table = pd.DataFrame(rows, columns=["kind", "modality", "level", "ndcg_10", "loss", "ci_low", "ci_high"])
-    left, right = figures.robustness(table, 0.33).axes
+    left, right = figures.robustness(table.assign(experiment="maf"), 0.33).axes
     for axes in (left, right):
         found = drawn(axes)
         assert list(found) == ["image", "all at once"]
@@ -38,6 +38,9 @@ def test_whiskers_of_robustness_show_the_interval_of_the_loss():
             assert found[name].lines[0].get_ydata().tolist() == pytest.approx([0.5, 0.5 - loss])
             assert whiskers(found[name])[1].tolist() == pytest.approx([0.5 - loss - 0.03, 0.5 - loss + 0.01])
     assert "share" in left.get_xlabel() and "noise" in right.get_xlabel() and "NDCG@10" in left.get_ylabel()
+    both = pd.concat(table.assign(experiment=name) for name in ("maf", "item_vector"))
+    *_, left, right = figures.robustness(both, 0.33).axes
+    assert "item_vector" in left.get_ylabel() and list(drawn(right)) == ["image", "all at once"]
 
 
 def test_modality_dropout_shows_both_models_and_the_interval_of_the_difference():
@@ -61,7 +64,7 @@ def test_slices_name_parts_without_any_hit():
         ("popularity of the answer", "1 to 3", 9, 0.2, 0.1, 0.1, 0.05, 0.15),
         ("length of the history", "1 to 3", 16, 0.1, 0.1, 0.0, -0.1, 0.1),
     ]
-    left, right = figures.slices(pd.DataFrame(rows, columns=columns)).axes
+    left, right = figures.slices(pd.DataFrame(rows, columns=columns).assign(experiment="maf")).axes
     assert [text.get_text() for text in left.get_yticklabels()] == [
         "0 (7 users,\nno answer found by either)",
         "1 to 3 (9 users)",

@@ -314,6 +314,12 @@ def test_unchosen_items_are_the_first_part():
     assert cut.cat.categories.tolist() == ["0", "3", "4 to 7"] and cut.tolist() == ["3", "0", "4 to 7"]
 
 
+def test_cold_items_are_compared_by_the_share_of_items_below_them(ranks):
+    table = tables.cold_table(ranks, "a", pd.Index([1]), 101).set_index("experiment")  # ranks of user 1: 11 and 10
+    assert table.loc["b", ["auc", "baseline", "difference", "users"]].tolist() == pytest.approx([0.91, 0.90, 0.01, 1])
+    assert tables.cold_table(ranks, "a", pd.Index([]), 101).empty
+
+
 def test_parts_are_compared_among_their_own_users(ranks):
     labels = pd.Series(pd.Categorical(["few", "many", "few"], ["few", "none", "many"], ordered=True), index=[0, 1, 2])
     table = tables.slices_table(ranks, "a", {"history": labels}).set_index("label")
