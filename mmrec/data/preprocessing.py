@@ -17,6 +17,7 @@ from mmrec.data.cleaning.tables import Tables
 from mmrec.data.sequences import Sequences
 from mmrec.files import atomic
 
+LATEST_POSITION = 1_000_000  # as a date: 12 January 1970
 WARNING = "WARNING: THESE ARE NOT THE DATA THAT NUMBERS ARE PUBLISHED OF"
 EXPLANATION = """\
 Why this may be: the provider has changed the release since; a download or a placed file is not whole; those who
@@ -127,7 +128,9 @@ def closing_line(tables: Tables, built: Built) -> str:
         f"left out: {', '.join(reasons) or 'none'}",
         ", ".join(f"{count:,} {name}" for name, count in counts.items()),
     ]
-    return "; ".join([*parts, *filter(None, [tables.quality.get("times")])])
+    no_dates = tables.interactions["timestamp"].max() < LATEST_POSITION
+    positions = "timestamps are positions in each user's history, no dates" if no_dates else None
+    return "; ".join([*parts, *filter(None, [tables.quality.get("times") or positions])])
 
 
 def verdict(report: dict[str, int], expected: config.Statistics | None) -> str:

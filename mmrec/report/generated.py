@@ -11,6 +11,7 @@ import pandas as pd
 
 from mmrec.analysis import claims
 from mmrec.config import Config, ConfigError, Paths
+from mmrec.data import provenance
 from mmrec.files import atomic
 from mmrec.report import tables
 
@@ -70,6 +71,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
         "counts": counts(judged),
         "verdicts": claims.as_markdown(judged),
         "main": main_results(paths, settings),
+        "provenance": origins(paths),
     }
     for file in [paths.root / "README.md", *sorted((paths.root / "docs").glob("*.md"))]:
         text = file.read_text(encoding="utf-8")
@@ -148,6 +150,13 @@ def main_results(paths: Paths, settings: Config) -> str:
         shown = tables.summary(found, "test", "full_unseen", [("hr", 10), ("ndcg", 10), ("mrr", None)])
         rows += [[dataset, name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
     return _markdown(rows)
+
+
+def origins(paths: Paths) -> str:
+    """Where the raw files of the reports came from."""
+    known = provenance.load(paths.root / "references" / "provenance.yaml").items()
+    rows = [["data set", "source", "what others rebuilt", "what may be shown"], ["---"] * 4]
+    return _markdown(rows + [[name, of.source, of.rebuilt, of.shown] for name, of in known])
 
 
 def _markdown(rows: list[list[str]]) -> str:

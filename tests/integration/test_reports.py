@@ -38,7 +38,7 @@ def words():
 
 def test_numbers_of_readme_and_docs_are_those_of_the_tables(tmp_path):
     settings, paths = config.load(ROOT / "params.yaml"), config.Paths(tmp_path, tmp_path)
-    for name in ("README.md", "docs", "reports"):
+    for name in ("README.md", "docs", "references", "reports"):
         (tmp_path / name).symlink_to(ROOT / name) if name == "reports" else copy(ROOT / name, tmp_path / name)
     assert generated.fill(paths, settings) == []
 

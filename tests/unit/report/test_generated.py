@@ -53,6 +53,7 @@ def test_blocks_are_written_between_their_markers_and_an_unknown_one_is_named(tm
     settings = config.load(ROOT / "params.yaml")
     monkeypatch.setattr(generated, "gains", lambda *_: table)
     monkeypatch.setattr(generated, "datasets", lambda *_: [])
+    monkeypatch.setattr(generated, "origins", lambda _: "")
     (tmp_path / "reports").mkdir()
     pd.DataFrame(columns=["id", "statement", "dataset", "verdict"]).to_csv(tmp_path / "reports/claims.csv", index=False)
     readme, paths = tmp_path / "README.md", config.Paths(tmp_path, tmp_path)
