@@ -5,6 +5,7 @@ import io
 import os
 import posixpath
 import re
+import unicodedata
 import warnings
 from pathlib import Path, PureWindowsPath
 
@@ -13,6 +14,11 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+UNREAD = {  # other formats, by their first bytes
+    "TIFF": re.compile(rb"II\*\0|MM\0\*"),
+    "AVIF": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
+    "HEIC": re.compile(rb".{4}ftyp(hei|hev|mif1)", re.DOTALL),
+}
 MAX_PIXELS = 50_000_000
 SHORT = 224  # pixels, the side of an encoder's input
 LONG = 4 * SHORT  # pixels, the longest side of a thumbnail
@@ -37,7 +43,8 @@ def problem(folder: Path, name: str) -> str | None:
     if path is None:
         return "outside folder"
     if not os.path.isfile(folder / path):  # Path.is_file raises on names that are too long
-        return "missing"
+        forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))  # é: one character, or e and an accent
+        return "named in another Unicode form" if any(os.path.isfile(folder / one) for one in forms) else "missing"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
@@ -48,8 +55,15 @@ def problem(folder: Path, name: str) -> str | None:
     except PermissionError:
         return "not readable"
     except Exception:  # noqa: BLE001  the parser raises anything on arbitrary bytes
-        return "not an image"
+        with open(folder / path, "rb") as file:
+            return _unread(file.read(16))
     return "too large" if pixels > MAX_PIXELS else None
+
+
+def _unread(content: bytes) -> str:
+    """The reason why bytes that no parser of FORMATS takes are unusable."""
+    names = [f"in the unread format {name}" for name, signature in UNREAD.items() if signature.match(content)]
+    return names[0] if names else "not an image"
 
 
 def problems(folder: Path, names: pd.Series) -> pd.Series:
@@ -79,14 +93,14 @@ def thumbnail(content: bytes) -> bytes:
 
     Equal contents give equal bytes. Most of the work runs without the interpreter's lock.
 
-    Raises NoPicture: "a web page", "not an image", "too large" or "truncated".
+    Raises NoPicture: "a web page", "in the unread format TIFF", "not an image", "too large" or "truncated".
     """
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise NoPicture("too large") from None
     except Exception:  # noqa: BLE001  the parser raises anything on arbitrary bytes
-        raise NoPicture("a web page" if PAGE.search(content[:1024]) else "not an image") from None
+        raise NoPicture("a web page" if PAGE.search(content[:1024]) else _unread(content)) from None
     scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # this marker never occurs inside data
     if picture.width * picture.height > MAX_PIXELS or scans > MAX_SCANS:
         raise NoPicture("too large")

@@ -144,7 +144,6 @@ def amazon(category, release=2014):
     return f"{{kind: amazon, release: {release}, category: {category}}}"
 
 
-RULE = "a data set's name is lower-case letters, digits and _, begins with a letter, and is not a folder of"
 WRONG = {
     "misspelt section": ("seeds:", "seed:", ["params.yaml.seed: no such key", "'seeds'"]),
     "misspelt key": ("patience: 10", "patients: 10", ["training.patients: no such key", "'patience'"]),
@@ -320,18 +319,8 @@ WRONG = {
     "data set's model": ("{sasrec: {dim", "{sasrecs: {dim", ["blind.models: no model 'sasrecs'", "'sasrec'"]),
     "data set's training": ("{epochs: 7}", "{epoch: 7}", ["blind.training.epoch: no such key", "'epochs'"]),
     "setting where there is none": ("popularity: {}", "popularity: {dim: 3}", ["models.popularity.dim", "no settings"]),
-    "name with a blank": ("  shop:", "  my shop:", ["datasets.my shop", RULE, "such as my_shop"]),
-    "name with a capital": ("  shop:", "  MyShop:", ["datasets.MyShop", RULE, "such as my_shop"]),
-    "name with a dash": ("  shop:", "  my-shop:", [RULE, "such as my_shop"]),
-    "name with a dot": ("  shop:", "  my.shop:", [RULE, "such as my_shop"]),
-    "name of digits": ("  shop:", "  2024:", [RULE, "such as my_2024"]),
-    "name of the reports' figures": ("  shop:", "  figures:", [RULE, "such as my_figures"]),
-    "name of the weights": ("  shop:", "  weights:", [RULE, "such as my_weights"]),
-    "name of nothing": ("  shop:", '  "":', [RULE, "such as my_shop"]),
     "format of hm's times": ("{kind: folder}", '{kind: hm, timestamp_format: "%Y"}', ["are for kind folder"]),
     "years of hm": ("{kind: folder}", "{kind: hm, any_year: true}", ["are for kind folder"]),
-    "format without directive": ("{kind: folder}", "{kind: folder, timestamp_format: d/m/Y}", ["a pattern such as"]),
-    "repeats": ("category: true", "category: true\n    repeats: last", ["shop.repeats", "'first' or 'keep'"]),
     "key that is a date": ("seeds:", "2020-01-01: 3\nseeds:", ["plain name"]),
     "key that is a list": ("seeds:", "? [a, b]\n: 3\nseeds:", ["plain name"]),
     "key twice": ("epochs: 200", "epochs: 200\n  epochs: 3", ["params.yaml", "duplicate key", "epochs"]),

@@ -236,16 +236,6 @@ def test_the_user_with_most_items_limits_the_number_of_negatives(asked, drawn):
     assert built.report["negatives"] == drawn and built.sequences.negatives.shape == (2, drawn)
 
 
-def test_a_user_with_all_items_is_refused():
-    with pytest.raises(SequenceError, match="a user has all 3 items.*leave the user out"):
-        build(table(*(("u", item, 0) for item in "abc"), ("v", "a", 0)), dataset(), PROTOCOL)
-
-
-def test_a_split_without_users_to_validate_or_test_is_refused():
-    with pytest.raises(SequenceError, match="0 users to validate, 0 to test"):
-        build(table(("u", "a", 0), ("v", "b", 1)), dataset(), PROTOCOL)
-
-
 # --- repeats and the closing line --------------------------------------------------------------------------------
 
 

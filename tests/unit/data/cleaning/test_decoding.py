@@ -100,7 +100,7 @@ def test_kinds_of_pictures(mode, format):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (b"<html>", "a web page"),
         (b"\xef\xbb\xbf\n<!DOCTYPE HTML PUBLIC>", "a web page"),
-        (saved(scene(99, 99), "TIFF"), "not an image"),
+        (saved(scene(99, 99), "TIFF"), "in the unread format TIFF"),
         (saved(scene(500, 500))[:-100], "truncated"),
         (saved(scene(500, 500), "PNG")[:-100], "truncated"),
         (saved(scene(500, 500), "GIF")[:-1000], "truncated"),

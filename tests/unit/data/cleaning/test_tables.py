@@ -81,11 +81,6 @@ def test_repeats_are_kept_where_they_are_asked_for():
     assert tables.quality["interactions"]["dropped"] == {"unknown item": 1, "no timestamp": 1}
 
 
-def test_an_item_listed_twice_names_both_lines():
-    with pytest.raises(SourceError, match=r"items\.csv:4: item_id 'a' is already at items\.csv:2: keep one"):
-        clean(interactions(("u", "a", "1")), items("a", "b", " a"), Path("none"))
-
-
 def test_an_item_without_id_is_counted():
     quality = clean(interactions(("u", "a", "1")), items("a", "", " "), Path("none")).quality
     assert quality["items"] == {"read": 3, "kept": 1, "dropped": {"no item": 2}}

@@ -1,11 +1,8 @@
-import contextlib
-
 import pytest
 from shop_files import INTERACTIONS, ITEMS
 
 from mmrec import config
 from mmrec.data import sources
-from mmrec.data.sources import SourceError, require_modalities
 from mmrec.data.sources.folder import read
 
 
@@ -62,66 +59,3 @@ def test_broken_lines_are_counted_and_located(shop):
     assert tables.quality["items"] == {"read": 3, "kept": 2, "dropped": {"malformed line": 1}}
     assert tables.quality["examples"]["interactions"] == {"malformed line": ["interactions.csv:5"]}
     assert tables.quality["examples"]["items"] == {"malformed line": ["items.csv:4"]}
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"interactions": None}, r"interactions\.csv is missing"),
-        ({"items": None}, r"items\.csv is missing"),
-        ({"interactions": "user_id,item_id,time\nu,a,1\n"}, r"interactions\.csv: no column 'timestamp'"),
-        ({"interactions": "Date,user_id,item_id\n1,u,a\n"}, r"interactions\.csv: no column 'timestamp'"),
-        (
-            {"interactions": "user_id,item_id,timestamp,timestamp\nu,a,1,1\n"},
-            r"interactions\.csv: more than one column 'timestamp'",
-        ),
-        (
-            {"interactions": "user_id,item_id,timestamp\nu,a,31/12/2019\n"},
-            r"interactions\.csv:2: .*timestamp_format: \"%d/%m/%Y\"",
-        ),
-        ({"items": "title\nA\n"}, r"items\.csv: no column 'item_id'"),
-        ({"interactions": "user_id,item_id,timestamp\n"}, r"interactions\.csv holds no rows"),
-        ({"items": ""}, r"items\.csv is empty"),
-        ({"items": ITEMS + "a,again,,,\n"}, r"items\.csv:4: item_id 'a' is already at items\.csv:2"),
-        ({"items": "item_id,title\na,caf\xe9\n".encode("latin-1")}, r"items\.csv:2 is not UTF-8"),
-        (
-            {"interactions": "user_id,item_id,timestamp\nu,1.0,1\n"},
-            r"interactions\.csv: no item_id is one of the items: it says '1\.0', the items say 'a'; write ids as text",
-        ),
-    ],
-)
-def test_bad_files_are_one_clear_line(shop, files, message):
-    with pytest.raises(SourceError, match=message) as error:
-        read(shop(**files))
-    assert "\n" not in str(error.value)
-
-
-def test_without_their_folder_pictures_are_counted_as_missing(shop):
-    folder = shop()
-    (folder / "images").rename(folder / "pictures")
-    assert read(folder).quality["images"] == {"listed": 2, "usable": 0, "unusable": {"missing": 2}}
-
-
-@pytest.mark.parametrize(
-    ("files", "on", "message"),
-    [
-        ({}, {"image": "e", "text": "t", "category": True}, None),
-        ({"items": "item_id\na\nb\n"}, {}, None),
-        ({"items": "item_id\na\nb\n"}, {"text": "t"}, "has text: mend that, or set datasets.mine.text: null"),
-        ({"items": "item_id\na\nb\n"}, {"category": True}, "has category: mend that, .* datasets.mine.category: false"),
-        (
-            {"items": "item_id\na\nb\n"},
-            {"image": "e"},
-            r"has image \(0 are listed: none\): .*datasets.mine.image: null",
-        ),
-        (
-            {"items": "item_id,image\na,images/a.png\nb,https://x/b.png\n"},
-            {"image": "e"},
-            r"no item of mine has image \(2 are listed: 2 missing \(images/a.png\)\)",
-        ),
-    ],
-)
-def test_a_modality_without_any_item_is_refused(shop, files, on, message):
-    about = config.Dataset(title="mine", source=config.PlacedSource(kind="folder"), **on)
-    with pytest.raises(SourceError, match=message) if message else contextlib.nullcontext():
-        require_modalities(read(shop(**files)), "mine", about)
