@@ -81,7 +81,7 @@ def settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook without times, durations, paths and ids of the run, its pictures quantised.
 
     Jupyter cuts printed text by the clock: neighbouring pieces become one output. A warning names the process that
-    compiled its cell: the number goes.
+    compiled its cell, or the folder of the environment: number and folder go.
     """
     notebook.metadata = nbformat.from_dict(
         {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
@@ -100,6 +100,7 @@ def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]
     for output in outputs:
         if output.output_type == "stream":
             output.text = re.sub(r"ipykernel_\d+", "ipykernel", output.text)
+            output.text = re.sub(r"/\S*/(?=site-packages/)", "", output.text)
             if output.name in streams:
                 streams[output.name].text += output.text
                 continue

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, label_rows
+from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, fitted, label_rows
 
 THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
+CAPTION = 24  # characters below a picture
 
 
 def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
@@ -64,14 +65,15 @@ def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequ
     for axes in grid.flat:
         axes.axis("off")
     for line, row in zip(grid, rows, strict=True):
-        for axes, (path, caption) in zip(line, row, strict=False):
+        captions = fitted(figure, [caption for _, caption in row], CAPTION)
+        for axes, (path, _), caption in zip(line, row, captions, strict=False):
             picture = _thumbnail(path)
             if isinstance(picture, str):
                 axes.text(0.5, 0.5, picture, ha="center", va="center", color=MUTED, transform=axes.transAxes)
             else:
                 axes.imshow(picture, interpolation="none")
             place = {"ha": "center", "va": "top", "fontsize": 7, "transform": axes.transAxes}
-            axes.text(0.5, -0.04, caption, parse_math=False, **place)  # a title may hold two dollar signs
+            axes.text(0.5, -0.04, caption, parse_math=False, **place)
     for axes, title in zip(grid[0], titles, strict=False):
         axes.set_title(title, fontsize=8, loc="center")
     return figure

@@ -3,7 +3,6 @@
 Letters: T time, S streams.
 """
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -11,7 +10,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mmrec.report.figures.style import INK, MUTED, PALETTE, beside_chance, differences, label_rows, seed_bars, whiskers
+from mmrec.report.figures.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    beside_chance,
+    differences,
+    fitted,
+    label_rows,
+    seed_bars,
+    whiskers,
+)
 from mmrec.statistics import intervals
 
 SLICES = {  # of `tables.user_slices`, with units
@@ -47,8 +56,7 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
         shown = np.where(np.tri(len(weights), dtype=bool), weights, np.nan)
         image = left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
         left.set_facecolor("#e5e7eb")  # later items are masked: they have no weight, not even 0
-        names = [textwrap.shorten(label, 24, placeholder="…") for label in labels]
-        left.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
+        left.set_yticks(range(len(labels)), fitted(figure, labels, 24), fontsize=7, parse_math=False)
         left.set_title("last layer, mean of heads", fontsize=9)
         left.set_ylabel(f"user {number}: item that attends", fontsize=8)
         figure.colorbar(image, ax=left, label="weight (a row adds up to 1)", shrink=0.8, ticks=[0, 0.5, 1])

@@ -1,11 +1,13 @@
 """Style and shared parts of all figures; PNG files with a small palette."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,6 +18,8 @@ INK, ACCENT, MUTED = "#1f2933", "#c2410c", "#9aa5b1"
 PALETTE = ["#9aa5b1", "#1d4ed8", "#c2410c", "#047857", "#7c3aed", "#b45309", "#0e7490", "#be185d"]
 COLOURS = 128  # of a stored picture
 PHOTO = 8_000  # distinct colours: plots have at most 4,000, pictures of items 15,000 and more
+LACKING = "·"  # stands for a character that the font lacks
+plt.rcdefaults()  # without the user's own matplotlibrc
 plt.rcParams |= {
     "figure.dpi": 100,
     "savefig.dpi": 150,
@@ -30,6 +34,9 @@ plt.rcParams |= {
     "legend.frameon": False,
     "errorbar.capsize": 3,
 }
+pd.options.display.html.use_mathjax = False  # two dollar signs in a title are no formula
+# matplotlib ships this font. Others differ between machines, and so would the figures' bytes.
+GLYPHS = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
 
 
 def whiskers(table: pd.DataFrame, value: str = "difference", low: str = "ci_low", high: str = "ci_high") -> np.ndarray:
@@ -64,6 +71,20 @@ def seed_bars(axes: Axes, table: pd.DataFrame, place: np.ndarray, **dot: float) 
     axes.barh(place, table["mean"], xerr=error, color=PALETTE[1], alpha=0.35, ecolor=INK)
     for y, values in zip(place, table["values"], strict=True):
         axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], **dot)
+
+
+def fitted(figure: Figure, texts: Iterable[str], width: int) -> list[str]:
+    """Texts of the data as labels of a figure: one line of at most `width` characters.
+
+    `·` replaces each character that the font lacks, most of all of Chinese, Japanese, Korean and emoji. A line above
+    the figure then says so. Draw the labels with `parse_math=False`.
+    """
+    lines = [" ".join(text.split()) for text in texts]
+    lines = [line if len(line) <= width else line[: width - 1].rstrip() + "…" for line in lines]
+    labels = ["".join(letter if ord(letter) in GLYPHS else LACKING for letter in line) for line in lines]
+    if labels != lines:
+        figure.suptitle(f"{LACKING} a character that the font of figures lacks", x=0.995, ha="right", fontsize=7)
+    return labels
 
 
 def quantised(png: bytes) -> bytes:

@@ -166,16 +166,34 @@ def test_many_lengths_share_bars():
         assert sum(heights) >= 0.99 * longest
 
 
-@pytest.mark.parametrize("caption", ["Ca$$h 10 % off", "$a_1^{2}$ and $", "{x} _ ^ \\\\"])
-def test_captions_are_no_mathtext_and_broken_pictures_are_named(tmp_path, caption):
+TITLES = {
+    "Ca$$h 10 % off": "Ca$$h 10 % off",
+    "$a_1^{2}$ and $": "$a_1^{2}$ and $",
+    "{x} _ ^ \\\\": "{x} _ ^ \\\\",
+    "two\n lines\t": "two lines",
+    "靴 shoe": "· shoe",
+    "👟🏽 null \x00": "·· null ·",
+    "x" * 6_000: "x" * 23 + "…",
+    "靴" * 6_000: "·" * 23 + "…",
+    "exactly twenty-four long": "exactly twenty-four long",
+}
+
+
+@pytest.mark.parametrize(("title", "label"), TITLES.items())
+@pytest.mark.filterwarnings("error")
+def test_titles_are_one_short_line_without_mathematics_or_boxes(tmp_path, title, label):
     broken = tmp_path / "a.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
-    figure = figures.picture_grid([[(broken, caption), (None, caption)]])
-    figure.canvas.draw()
-    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [
-        ["unreadable", caption],
-        ["no picture", caption],
+    grid = figures.picture_grid([[(broken, title), (None, title)]])
+    assert [[text.get_text() for text in axes.texts] for axes in grid.axes] == [
+        ["unreadable", label],
+        ["no picture", label],
     ]
+    attention = figures.attention([(np.eye(2), np.ones((1, 2)), [title, "other"])], ["item"])
+    assert [text.get_text() for text in attention.axes[0].get_yticklabels()] == [label, "other"]
+    for figure in (grid, attention):
+        figure.canvas.draw()  # warns of glyphs that the font lacks
+        assert figure.get_suptitle().startswith("· a character that the font") == ("·" in label)
 
 
 def test_a_grid_of_no_pictures_says_so():

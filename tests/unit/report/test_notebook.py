@@ -87,6 +87,9 @@ def noisy(time: str, pieces: list[str], process: int) -> nbformat.NotebookNode:
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in pieces]
     cell.outputs += [
         nbformat.v4.new_output("stream", name="stderr", text=f"/tmp/ipykernel_{process}/7.py:1: UserWarning\n"),
+        nbformat.v4.new_output(
+            "stream", name="stderr", text=f"/home/{process}/lib/site-packages/a.py:1: UserWarning\n"
+        ),
         nbformat.v4.new_output("stream", name="stdout", text="end\n"),
         nbformat.v4.new_output("display_data", data={"text/plain": "a figure"}),
         nbformat.v4.new_output("stream", name="stdout", text="after\n"),
@@ -121,7 +124,12 @@ def test_settled_quantises_pictures_alone():
 def test_settled_keeps_outputs_their_order_and_tags():
     [cell] = settled(noisy("10:00", ["a\n", "b\n"], 1)).cells
     shown = [output.get("text") or output.data["text/plain"] for output in cell.outputs]
-    assert shown == ["a\nb\nend\n", "/tmp/ipykernel/7.py:1: UserWarning\n", "a figure", "after\n"]
+    assert shown == [
+        "a\nb\nend\n",
+        "/tmp/ipykernel/7.py:1: UserWarning\nsite-packages/a.py:1: UserWarning\n",
+        "a figure",
+        "after\n",
+    ]
     assert cell.metadata == {"tags": ["shown"]}
     assert cell.source == "print()"
 
