@@ -51,7 +51,8 @@ def enter(runtime: Runtime) -> None:
     """Set the variables for this process's children; earlier values are replaced."""
     for name in (*PORTABLE, *OF_THE_SHELL):
         os.environ.pop(name, None)
-    os.environ |= environment(runtime)
+    # The kernel called python3 is this environment's, and files are read as UTF-8 in any locale.
+    os.environ |= environment(runtime) | {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONUTF8": "1"}
 
 
 def prepare(runtime: Runtime, threads: int | None = None) -> "torch.device":

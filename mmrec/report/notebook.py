@@ -48,7 +48,11 @@ def execute(paths: config.Paths, settings: config.Config, name: str, dataset: st
         # Sequences and features always have the portable arithmetic: the same bits on every machine.
         of_training = dataset and name not in BEFORE_TRAINING
         runtime.enter(settings.runtime_of(dataset) if of_training else settings.runtime)
-        os.environ["MMREC_PROGRESS"] = str(progress)
+        os.environ |= {"MMREC_PROGRESS": str(progress), "IPYTHONDIR": folder}  # without the user's start-up files
+        profile = Path(folder, "profile_default")
+        profile.mkdir()
+        # A kernel that ends calls an interrupt an error now and then, after the last cell.
+        (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 50\n")
         try:
             papermill.execute_notebook(
                 paths.root / "notebooks" / f"{name}.ipynb",
