@@ -137,9 +137,11 @@ def _recommend(chosen: argparse.Namespace) -> None:
     settings.check_known(chosen.dataset)
     runtime.enter(settings.runtime_of(chosen.dataset))  # before torch is loaded
     from mmrec import recommend
+    from mmrec.data.sources import times_of
 
     users = chosen.users and recommend.read(chosen.users, ["user_id"])["user_id"]
-    histories = chosen.histories and recommend.read(chosen.histories, ["user_id", "item_id"])
+    meaning = times_of(settings.datasets[chosen.dataset].source)
+    histories = chosen.histories and recommend.read(chosen.histories, ["user_id", "item_id"], *meaning)
     recommender = recommend.Recommender(paths, settings, chosen.dataset, chosen.experiment, chosen.seed)
     options = {"users": users, "include_seen": chosen.include_seen, "explain": chosen.explain}
     count = recommend.write(recommender.blocks(histories, chosen.top, **options), chosen.out)

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from mmrec import config, runtime
 from mmrec.data.batches import questions
-from mmrec.data.cleaning.rows import must_exist, read_csv
-from mmrec.data.cleaning.tables import seconds
+from mmrec.data.cleaning.rows import Rows, must_exist, read_csv
+from mmrec.data.cleaning.times import timed
 from mmrec.data.preprocessing import read_ids
 from mmrec.data.sequences import Sequences
 from mmrec.evaluation import BATCH
@@ -258,8 +258,10 @@ def reasons(model: build.Recommender, items: Tensor, values: Tensor, columns: Te
     return named.masked_fill(none, 0), fall.masked_fill(none, torch.nan)
 
 
-def read(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Ids of a .csv or .parquet file, with `timestamp` (int64 seconds) if it has one; of a .txt file, one id a line.
+def read(path: Path, columns: list[str], timestamp_format: str | None = None, any_year: bool = False) -> pd.DataFrame:
+    """Ids of a .csv or .parquet file, with `timestamp` (int64) if it has one; of a .txt file, one id a line.
+
+    Timestamps mean the same as in the interactions of a data set, see `timed`.
 
     Raises:
         SourceError, RecommendError: no such file or column, another kind of file, or a time that is no time.
@@ -280,10 +282,11 @@ def read(path: Path, columns: list[str]) -> pd.DataFrame:
         raise RecommendError(f"{path.name}: no column {lacking[0]!r}; it has {', '.join(map(str, table))}")
     table = table.assign(**{name: table[name].astype(str).str.strip() for name in columns})
     if "timestamp" in table:
-        text = table["timestamp"].astype(str)
-        table["timestamp"] = seconds(text)
-        if wrong := int(((table["timestamp"] == 0) & (text != "").any()).sum()):
-            raise RecommendError(f"{path.name}: {wrong:,} times are neither unix time nor ISO 8601: mend or omit them")
+        line = table.get("line", np.arange(1, len(table) + 1))
+        rows = Rows(path.name, table.assign(timestamp=table["timestamp"].astype(str), line=line))
+        table = timed(rows, timestamp_format, any_year)[0].frame
+        if wrong := int((table["timestamp"] == 0).sum()):
+            raise RecommendError(f"{path.name}: {wrong:,} times cannot be read: mend or omit them")
     return table
 
 

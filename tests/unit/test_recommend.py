@@ -341,19 +341,30 @@ def test_ids_are_read_as_text(tmp_path):
     assert recommend.read(tmp_path / "users.parquet", ["user_id"])["user_id"].tolist() == ["7", "8"]
 
 
+TIMES = {
+    "ISO 8601": (["2018-01-02", "2018-01-01T12:00"], (), [1514851200, 1514808000]),
+    "order numbers": ([1, 0], (), [2, 1]),
+    "moments": (pd.to_datetime(["2018-01-02T00:00", "2018-01-01T12:00"]), (), [1514851200, 1514808000]),
+    "a format": (["02/01/2018", "01/01/2018"], ("%d/%m/%Y",), [1514851200, 1514764800]),
+    "any year": (["1980-01-01", "2018-01-02"], (None, True), [315532800, 1514851200]),
+}
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_times_are_read_as_those_of_a_data_set(tmp_path, suffix):
-    table = pd.DataFrame({"user_id": "a", "item_id": ["1", "2"], "timestamp": ["2018-01-02", "2018-01-01T12:00"]})
+@pytest.mark.parametrize(("times", "meaning", "expected"), TIMES.values(), ids=TIMES)
+def test_times_are_read_as_those_of_a_data_set(tmp_path, suffix, times, meaning, expected):
+    table = pd.DataFrame({"user_id": "a", "item_id": ["1", "2"], "timestamp": times})
     path = tmp_path / f"histories.{suffix}"
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
-    found = recommend.read(path, ["user_id", "item_id"])
-    assert found["timestamp"].tolist() == [1514851200, 1514808000] and found["item_id"].tolist() == ["1", "2"]
+    found = recommend.read(path, ["user_id", "item_id"], *meaning)
+    assert found["timestamp"].tolist() == expected and found["item_id"].tolist() == ["1", "2"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("histories.csv", "user_id,item_id,timestamp\na,1,01/02/2018\nb,1,5\n", "1 times are neither"),
+        ("histories.csv", "user_id,item_id,timestamp\na,1,2018-01-02\nb,1,x\n", "1 times cannot be read"),
+        ("histories.csv", "user_id,item_id,timestamp\na,1,01/02/2018\n", "histories.csv:2: .*timestamp_format"),
         ("histories.csv", "user_id,item\na,1\n", "no column 'item_id'"),
         ("histories.txt", "a\n", "name a .csv or .parquet file with user_id, item_id"),
         ("histories.parquet", "a\n", "histories.parquet cannot be read"),

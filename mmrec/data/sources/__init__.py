@@ -14,7 +14,7 @@ from mmrec.files import replacing
 from mmrec.progress import report
 
 __all__ = ["SourceError", "Tables", "fetch", "given_ids", "images", "obstacle", "quality_table", "read", "read_items"]
-__all__ += ["require_modalities", "write"]
+__all__ += ["require_modalities", "times_of", "write"]
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read}
 FETCHED = {"amazon": amazon, "movielens": movielens}  # each has `remotes`, `placed` and `assemble`
@@ -90,8 +90,12 @@ def read(source: config.Source, folder: Path, repeats: str = "first") -> Tables:
         return amazon.read(folder, source.release, source.category, repeats)
     if isinstance(source, config.MovieLensSource):
         return movielens.read(folder, source.users, repeats)
-    of_times = (source.timestamp_format, source.any_year) if source.kind == "folder" else ()
-    return READERS[source.kind](folder, repeats, *of_times)
+    return READERS[source.kind](folder, repeats, *times_of(source))
+
+
+def times_of(source: config.Source) -> tuple:
+    """The arguments of `timed` that a source of a person's own files gives; none of other sources."""
+    return (source.timestamp_format, source.any_year) if source.kind == "folder" else ()
 
 
 def require_modalities(tables: Tables, dataset: str, about: config.Dataset) -> None:
