@@ -14,7 +14,7 @@ from mmrec.experiments.engine import data_once, run_parallel
 from mmrec.experiments.inputs import Data, load_data, shown_to
 from mmrec.experiments.run import run, run_key
 from mmrec.files import atomic
-from mmrec.progress import report
+from mmrec.progress import Progress, report
 
 Grid = Sequence[tuple[Experiment, int]]  # each experiment with each seed
 
@@ -63,7 +63,9 @@ def run_all(
         if (archived and name not in held) or ((weights or not archived) and not store.finished(folder))
     ]
     tasks = [(*run, f"[{number}/{len(missing)}]") for number, run in enumerate(missing, start=1)]
-    run_parallel(partial(_work, paths, settings, device, archived), tasks, settings.runtime_of(dataset), device)
+    progress = Progress(f"{dataset}: runs", len(grid), len(grid) - len(missing))
+    work = partial(_work, paths, settings, device, archived)
+    run_parallel(work, tasks, settings.runtime_of(dataset), device, progress)
     return [held.get(name) or store.read(folder) for name, folder in zip(names, folders, strict=True)]
 
 

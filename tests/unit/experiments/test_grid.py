@@ -128,7 +128,7 @@ def test_a_group_without_neural_models_is_gathered_too(settings, paths, one_by_o
     assert len(pd.read_csv(results / "curves.csv")) == 0
 
 
-def test_several_groups_share_their_processes_and_are_gathered_apart(settings, paths, monkeypatch):
+def test_several_groups_share_their_processes_and_are_gathered_apart(settings, paths, monkeypatch, capsys):
     asked = []
     run_parallel = grid.run_parallel
 
@@ -140,6 +140,7 @@ def test_several_groups_share_their_processes_and_are_gathered_apart(settings, p
     monkeypatch.setattr(runtime, "workers", lambda *_: 1)
     grid.run_groups(paths, settings, "shop", ["again", "counts"], CPU)
     assert asked == [2 * 2 + 1 * 2]
+    assert capsys.readouterr().err.splitlines()[-1].startswith("shop: runs: 6/6, ")
     for group, names in (("again", ["plain", "wide"]), ("counts", ["popularity"])):
         ranks = pd.read_parquet(paths.group("shop", group) / "ranks.parquet")
         assert ranks["experiment"].unique().tolist() == names and ranks["seed"].unique().tolist() == [0, 1]
