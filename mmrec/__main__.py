@@ -126,6 +126,7 @@ def _of_recommend(parser: argparse.ArgumentParser) -> None:
     histories.add_argument("--users", type=Path, metavar="FILE", help="one id a line (.txt), or a column user_id")
     histories.add_argument("--histories", type=Path, metavar="FILE", help="user_id, item_id, perhaps timestamp")
     add("--include-seen", action="store_true", help="recommend items of the history, too")
+    add("--bought-only", action="store_true", help="leave out items that too few users bought, and do not encode them")
     add("--explain", action="store_true", help="name the items of the history that count most for each recommendation")
     add("--out", type=Path, required=True, metavar="FILE", help="a .parquet or .csv file")
 
@@ -142,7 +143,8 @@ def _recommend(chosen: argparse.Namespace) -> None:
     users = chosen.users and recommend.read(chosen.users, ["user_id"])["user_id"]
     meaning = times_of(settings.datasets[chosen.dataset].source)
     histories = chosen.histories and recommend.read(chosen.histories, ["user_id", "item_id"], *meaning)
-    recommender = recommend.Recommender(paths, settings, chosen.dataset, chosen.experiment, chosen.seed)
+    asked = (chosen.dataset, chosen.experiment, chosen.seed, chosen.bought_only)
+    recommender = recommend.Recommender(paths, settings, *asked)
     options = {"users": users, "include_seen": chosen.include_seen, "explain": chosen.explain}
     count = recommend.write(recommender.blocks(histories, chosen.top, **options), chosen.out)
     print(f"{chosen.out}: {count:,} recommendations")

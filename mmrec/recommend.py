@@ -3,6 +3,8 @@
     python -m mmrec recommend DATASET --out recs.parquet
     Recommender.load("demo", "maf").recommend({"me": ["i012", "i345"]}, k=5)
 
+A model that scores items by their content recommends items of the catalogue that nobody bought, too.
+
 This is use, not evaluation: a user's history holds everything that the user bought, held-out items too. Items are
 ordered by score; of equal scores the lower number comes first, which is the order of ids. Evaluation counts ties
 against an item: its rank there (`full_unseen`; with `include_seen` `full_all`) is the last rank of its tie here.
@@ -32,7 +34,7 @@ from mmrec.data.cleaning.times import timed
 from mmrec.data.preprocessing import read_ids
 from mmrec.data.sequences import Sequences
 from mmrec.evaluation import BATCH
-from mmrec.experiments import build, engine, grid, inputs
+from mmrec.experiments import build, engine, grid, inputs, unbought
 from mmrec.features import FeatureError
 from mmrec.files import atomic
 from mmrec.models.next_item import left_align
@@ -54,11 +56,22 @@ class RecommendError(ValueError):
 class Recommender:
     """Recommendations by an experiment with one seed (None: the data set's first).
 
+    Args:
+        bought_only: leave out items of the catalogue that too few users bought, see `unbought.admit`.
+
     Raises:
         ConfigError: no such data set, experiment or seed. RecommendError: the data set is not prepared.
     """
 
-    def __init__(self, paths: config.Paths, settings: config.Config, dataset: str, name: str, seed: int | None = None):
+    def __init__(
+        self,
+        paths: config.Paths,
+        settings: config.Config,
+        dataset: str,
+        name: str,
+        seed: int | None = None,
+        bought_only: bool = False,
+    ):
         self.paths, self.settings, self.experiment = paths, settings, settings.experiment(dataset, name)
         seeds, self.max_length = settings.seeds_of(dataset), settings.protocol_of(dataset).max_length
         self.seed = seeds[0] if seed is None else seed
@@ -68,13 +81,18 @@ class Recommender:
         try:
             self.user_ids = pd.Index(read_ids(folder / "users.parquet"))
             self.item_ids = pd.Index(read_ids(folder / "items.parquet"))
-            catalogue = pd.read_parquet(paths.interim(dataset) / "items.parquet", columns=["item_id", "title"])
+            catalogue = pd.read_parquet(paths.interim(dataset) / "items.parquet")
             self.data = engine.data_once(folder, settings.datasets[dataset].modalities, device)
         except (OSError, FeatureError, inputs.StaleFeatures) as error:
             line = " ".join(str(error).split())
             raise RecommendError(f"{dataset} is not prepared ({line}): run `dvc repro features@{dataset}`") from error
+        outside = catalogue[~catalogue["item_id"].isin(self.item_ids)]
+        self.bought_only = bought_only
+        asked = outside[:0] if bought_only else outside
+        self.data, admitted = unbought.admit(paths, settings, self.experiment, self.data, asked)
+        self.item_ids = self.item_ids.append(pd.Index(admitted))
         self.titles = catalogue.set_index("item_id")["title"].reindex(self.item_ids).fillna("").array
-        self.unbought = pd.Index(catalogue["item_id"]).difference(self.item_ids)
+        self.unbought = pd.Index(outside["item_id"]).difference(admitted)
         self.rows = min(BATCH, max(1, SCORE_BYTES[device.type] // (4 * len(self.item_ids))))
 
     @classmethod
@@ -84,14 +102,14 @@ class Recommender:
 
     @cached_property
     def model(self) -> build.Recommender:
-        """The trained model. Missing weights are trained first.
-
-        Here `unbought` items would join the candidates of a model that scores items by their content.
-        """
+        """The trained model. Missing weights are trained first."""
         one = self.experiment
         if len(self.unbought):
-            why = f"too few users bought them, and {one.name} does not score by content"
-            report(f"{one.dataset}: {len(self.unbought):,} items of the catalogue are not recommended: {why}")
+            why = f"and {one.name} does not score by content"
+            if unbought.scores_by_content(one):
+                why = "as asked for" if self.bought_only else "and they have no content to score"
+            left_out = f"{len(self.unbought):,} items of the catalogue are not recommended"
+            report(f"{one.dataset}: {left_out}: too few users bought them, {why}")
         if isinstance(one.model, config.UNTRAINED):
             return build.build(one.model, inputs.shown_to(one, self.data, self.seed), self.max_length)
         return grid.trained_models(self.paths, self.settings, one.dataset, one.name, self.data, [self.seed])[0]
@@ -189,8 +207,8 @@ class Recommender:
             ids = f"{asked.iloc[0]!r} here, {known[0]!r} there" if len(asked) else "there are none"
             raise RecommendError(f"no id of the {what} is one of {dataset} ({ids}): write ids as text, as in its files")
         if len(unknown):
-            unbought = int(unknown.isin(self.unbought).sum()) if what == "items" else 0
-            why = f"; too few users bought {unbought:,} of these" if unbought else ""
+            known = int(unknown.isin(self.unbought).sum()) if what == "items" else 0
+            why = f"; too few users bought {known:,} of these" if known else ""
             report(f"{len(unknown):,} of {len(asked):,} {what} are unknown ({unknown.iloc[0]!r}) and left out{why}")
         return numbers
 

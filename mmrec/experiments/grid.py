@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from mmrec.config import Config, Experiment, Paths
@@ -88,7 +89,8 @@ def trained_models(
     Weights that the store lacks are trained first, in parallel: the archive holds none.
 
     Args:
-        data: the data that the models read; may differ from the files that the weights were trained on.
+        data: the data that the models read; may differ from the files that the weights were trained on. It may hold
+            further items for a model with `ItemVectors`: the ids' part of their vectors is 0.
         seeds: default: all of the data set.
     """
     experiment = next(one for one in settings.resolve(dataset) if one.name == name)
@@ -103,6 +105,9 @@ def trained_models(
     models = []
     for (_, seed), folder in zip(grid, folders, strict=True):
         model = build(experiment.model, shown_to(experiment, data, seed), settings.protocol_of(dataset).max_length)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        weights = load_file(folder / "model.safetensors")
+        if unbought := len(model.state_dict()["item.weight"]) - len(weights["item.weight"]):
+            weights["item.weight"] = F.pad(weights["item.weight"], (0, 0, 0, unbought))  # ids that training never saw
+        model.load_state_dict(weights)
         models.append(model.eval())
     return models

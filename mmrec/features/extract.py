@@ -50,6 +50,7 @@ def build_features(
     root: Path,
     cache: Path,
     device: torch.device | str,
+    unbought: bool = False,
 ) -> dict[Modality, Features]:
     """Features of every modality that params.yaml switches on for a data set.
 
@@ -59,6 +60,7 @@ def build_features(
         images: the folder that paths in column `image` start from; given features lie beside it.
         root: where relative paths in params.yaml start from.
         cache: survives interrupted runs; may be deleted at any time.
+        unbought: these are further items of the catalogue, none of which need have a modality.
 
     Raises:
         FeatureError: an encoder cannot be had, or no item at all has the modality.
@@ -73,7 +75,7 @@ def build_features(
     ):
         name = getattr(spec, modality)
         if name == given.GIVEN:
-            features[modality] = _given(given.path_of(images.parent, modality), pd.Index(items["item_id"]))
+            features[modality] = _given(given.path_of(images.parent, modality), pd.Index(items["item_id"]), unbought)
         elif name is not None:
             encoder = build(config.encoders[name], root, device)
             matrix, mask, misses = run(encoder, inputs, cache)
@@ -86,17 +88,18 @@ def build_features(
         meta = _meta({"name": "multi_hot"}, mask, {})
         features["category"] = Features(matrix, mask, meta | {"vocabulary": vocabulary})
     for modality, one in features.items():
-        if not one.mask.any():
+        if not unbought and not one.mask.any():
             off = "false" if modality == "category" else "null"
             raise FeatureError(f"no item of {dataset} has {modality}: set datasets.{dataset}.{modality}: {off}")
     return features
 
 
-def _given(path: Path, items: pd.Index) -> Features:
+def _given(path: Path, items: pd.Index, unbought: bool) -> Features:
     """Features from a file of `data.sources.given`; `unknown` counts rows of items that the sequences do not hold."""
-    ids, rows = given.read(path, items)
+    ids, rows = given.read(path, None if unbought else items)
     place = ids.get_indexer(items)
-    if others := len(ids) - int((place >= 0).sum()):
+    others = len(ids) - int((place >= 0).sum())
+    if others and not unbought:
         report(f"{path.name}: {others:,} of {len(ids):,} rows are of items that the sequences do not hold; left out")
     mask = F.pad(torch.from_numpy(place >= 0), (1, 0))
     matrix = torch.zeros(len(mask), rows.shape[1])

@@ -70,19 +70,23 @@ def load(path: Path) -> Features:
         raise FeatureError(f"{path}: {error}") from error
 
 
-def standardise(features: Features) -> Tensor:
+def standardise(features: Features, like: Features | None = None) -> Tensor:
     """Columns as z-scores over the items that have the modality: (n_items + 1, d) float32.
 
     Interactions play no part, so that validation and test cannot leak. Constant columns, padding and items that lack
     the modality become 0.
+
+    Args:
+        like: features whose items give mean and standard deviation, in place of these.
     """
-    scaled = torch.zeros_like(features.matrix)
-    present = features.matrix[features.mask].double()  # sums of thousands of rows
+    scaled, like = torch.zeros_like(features.matrix), like or features
+    present = like.matrix[like.mask].double()  # sums of thousands of rows
     if len(present) == 0:
         return scaled
     varies = present.amax(0) > present.amin(0)  # exact; the standard deviation of equal values may be 1e-17
     spread = torch.where(varies, present.std(0, correction=0), 1.0)
-    scaled[features.mask] = torch.where(varies, (present - present.mean(0)) / spread, 0.0).float()
+    rows = present if like is features else features.matrix[features.mask].double()
+    scaled[features.mask] = torch.where(varies, (rows - present.mean(0)) / spread, 0.0).float()
     return scaled
 
 

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrec import config, recommend, runtime, training
+from mmrec.data import sources
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.evaluation import evaluate
 from mmrec.experiments import build, grid
+from mmrec.features import store
 from mmrec.recommend import Recommender, RecommendError, best
 
 N_ITEMS = 30
@@ -230,6 +232,75 @@ def test_items_that_too_few_bought_are_refused_with_the_reason(make, lines):
     assert "031" not in set(found["item_id"])
     why = "too few users bought them, and popularity does not score by content"
     assert lines == [f"shop: 1 items of the catalogue are not recommended: {why}"]
+
+
+@pytest.fixture
+def by_content(make, prepared, settings, shop):
+    """A recommender by MAF with these item vectors, and item `twin`.
+
+    Item 031 has the features of `twin`, 032 has none, 033 has a label that no other item has and one of `twin`. With
+    `cold=False` the catalogue holds none of the three.
+    """
+    matrix, mask = shop.features["category"]
+    twin = int((mask & shop.features["image"][1] & matrix.any(1)).nonzero()[0])
+    labels = ["red", "tall", "wide"]
+    folder, raw = prepared.processed("shop") / "features", prepared.raw("shop")
+    store.save(folder / "category.safetensors", store.Features(matrix, mask, {"vocabulary": labels}))
+    for modality in ("image", "text"):
+        vector = shop.features[modality][0][twin].tolist()
+        saved = pd.DataFrame({"item_id": ["031", "x"], "vector": [vector, vector]})
+        sources.given.save(saved[int(modality == "text") :], sources.given.path_of(raw, modality))  # no text of 031
+    own = [labels[column] for column in matrix[twin].nonzero().squeeze(1)]
+
+    def by_content(item_vector, modalities=("image", "category"), cold=True, **more):
+        table = pd.DataFrame({"item_id": map(item_id, range(1, 34 if cold else 31)), "title": "", "text": ""})
+        categories = [[]] * 30 + [own, [], ["blue", own[0]]]
+        table.assign(categories=categories[: len(table)], image=None).to_parquet(
+            prepared.interim("shop") / "items.parquet"
+        )
+        off = dict.fromkeys(("image_weight", "text_weight", "category_weight"), 0.0)
+        options = off | {"attention": False, "item_vector": item_vector, "modalities": modalities}
+        one = replace(settings.experiments["main"]["maf"], options=options)
+        about = replace(settings.datasets["shop"], groups=("main", "content"), image="given", text="given")
+        changed = {"datasets": {"shop": about}, "experiments": settings.experiments | {"content": {"content": one}}}
+        return Recommender(prepared, replace(settings, **changed), "shop", "content", **more), item_id(twin)
+
+    return by_content
+
+
+def scores_of(one, *histories):
+    """user -> item -> score of every candidate."""
+    found = one.recommend(*histories, k=40, include_seen=True)
+    return found.pivot(index="user", columns="item_id", values="score")
+
+
+@pytest.mark.parametrize("item_vector", ["features", "id_and_features"])
+def test_unbought_items_are_scored_by_their_content(by_content, lines, item_vector):
+    one, twin = by_content(item_vector)
+    found, known = scores_of(one), scores_of(by_content(item_vector, cold=False)[0])
+    assert list(found) == [*map(item_id, range(1, 32)), "033"] and found.notna().all(axis=None)
+    pd.testing.assert_frame_equal(found[list(known)], known, check_exact=False, rtol=1e-5)
+    why = "too few users bought them, and they have no content to score"
+    assert f"shop: 1 items of the catalogue are not recommended: {why}" in lines
+    of_twin, of_new = one.model.item.table("scores")[[int(twin), 31]]
+    torch.testing.assert_close(of_new, of_twin - (one.model.item.weight[int(twin)] if one.model.item.with_ids else 0))
+    assert not torch.equal(*one.model.item.table("scores")[[31, 32]])
+    if item_vector == "features":
+        pd.testing.assert_series_equal(found["031"], found[twin], check_names=False)
+        histories = [{"me": [item, "001"]} for item in (twin, "031")]
+        pd.testing.assert_frame_equal(*(scores_of(one, history) for history in histories))
+
+
+def test_an_unbought_item_without_a_modality_of_the_vectors_is_refused(by_content, lines):
+    one, _ = by_content("features", ("text",))
+    assert set(one.recommend(k=40, include_seen=True)["item_id"]) == set(map(item_id, range(1, 31)))
+    assert any(line.startswith("shop: 3 items of the catalogue are not recommended") for line in lines)
+
+
+def test_unbought_items_stay_outside_where_this_is_asked_for(by_content, lines):
+    one, _ = by_content("features", bought_only=True)
+    assert len(one.item_ids) == 30 and one.recommend(k=40, include_seen=True)["item_id"].nunique() == 30
+    assert lines[0].endswith("items of the catalogue are not recommended: too few users bought them, as asked for")
 
 
 # --- explanations

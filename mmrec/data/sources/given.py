@@ -30,8 +30,8 @@ def keep(folder: Path, replacement: Path) -> None:
         shutil.copytree(folder / "features", replacement / "features")
 
 
-def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
-    """Ids of the rows, and their vectors (rows, F) float32. `items` are the ids of the data set.
+def read(path: Path, items: pd.Index | None = None) -> tuple[pd.Index, np.ndarray]:
+    """Ids of the rows, and their vectors (rows, F) float32. `items` are the ids of the data set, if known.
 
     Raises SourceError: no such file, not Parquet, no row of any item, or what `_checked` refuses.
     """
@@ -44,7 +44,7 @@ def read(path: Path, items: pd.Index) -> tuple[pd.Index, np.ndarray]:
             "write a parquet file with the columns item_id and vector"
         ) from error
     index, matrix = _checked(table, path)
-    if not index.isin(items).any():
+    if items is not None and not index.isin(items).any():
         pair = f"{index[0]!r} there, {items[0]!r} in the data"
         raise SourceError(f"{path.name}: no item_id is one of the data set's ({pair})")
     return index, matrix
