@@ -259,8 +259,11 @@ def test_the_closing_line_counts_rows_users_items_pictures_and_texts():
     tables = Tables(table(*rows), listed, {"interactions": account}, Path("none"))
     assert closing_line(tables, built) == (
         "2,000 interactions read, 7 kept; left out: 1,900 repeat (95.0%), 93 no user (4.7%); "
-        "3 users, 5 items, 2 usable pictures, 2 texts, 1 negatives a user"
+        "3 users, 5 items, 2 usable pictures, 2 texts, 1 negatives a user; "
+        "timestamps are positions in each user's history, no dates"
     )
+    dated = replace(tables, interactions=tables.interactions.assign(timestamp=1_500_000_000))
+    assert closing_line(dated, built).endswith("1 negatives a user")
     report = built.report | {"left_by_core": 3}
     assert "93 no user (4.7%), 3 k-core (0.1%); " in closing_line(tables, replace(built, report=report))
 
