@@ -12,6 +12,7 @@ import pandas as pd
 from mmrec.analysis import claims
 from mmrec.config import Config, ConfigError, Paths
 from mmrec.data import provenance
+from mmrec.experiments import archive
 from mmrec.files import atomic
 from mmrec.report import tables
 
@@ -72,6 +73,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
         "verdicts": claims.as_markdown(judged),
         "main": main_results(paths, settings),
         "provenance": origins(paths),
+        "advice": advice(paths, settings),
     }
     for file in [paths.root / "README.md", *sorted((paths.root / "docs").glob("*.md"))]:
         text = file.read_text(encoding="utf-8")
@@ -150,6 +152,46 @@ def main_results(paths: Paths, settings: Config) -> str:
         shown = tables.summary(found, "test", "full_unseen", [("hr", 10), ("ndcg", 10), ("mrr", None)])
         rows += [[dataset, name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
     return _markdown(rows)
+
+
+def advice(paths: Paths, settings: Config) -> str:
+    """What to use: a row for each real data set, the model that validation prefers."""
+    head = [
+        "data set",
+        "best on validation",
+        "gain over SASRec on test",
+        "each modality's worth in MAF",
+        "minutes a run",
+    ]
+    rows = [head, ["---"] * len(head)]
+    for dataset in datasets(paths, settings):
+        if dataset in GENERATED:
+            continue
+        found = pd.read_csv(paths.table(dataset, "results")).query(PRIMARY)
+        groups = found["group"].isin(["main", "channels", "baselines"])
+        valid = found[groups & (found["split"] == "valid") & (found["experiment"] != "item_vector_permuted")]
+        best = valid.groupby("experiment")["value"].mean().idxmax()
+        base = found.query("experiment == 'sasrec' and split == 'test'")["value"].mean()
+        compared = pd.read_csv(paths.table(dataset, "comparisons")).query(PRIMARY)
+        gained = pd.concat([pd.read_csv(paths.table(dataset, "gains")).query(PRIMARY), compared])
+        of = gained[(gained["experiment"] == best) & (gained["baseline"] == "sasrec")][:1]
+        of = of.rename(columns={"difference": "gain", "ci_low": "low", "ci_high": "high"})
+        of = of.assign(**{name: of[name] / base for name in ("gain", "low", "high")})
+        without = compared[compared["experiment"].str.startswith("without_")]
+        worth = [
+            f"{row.experiment.removeprefix('without_')} {-row.difference / base:+.1%}" for row in without.itertuples()
+        ]
+        gain = _share(next(of.itertuples())) if len(of) else "SASRec itself"
+        rows.append(
+            [dataset, f"`{best}`", gain, ", ".join(worth).replace("%", " %"), _minutes(paths, settings, dataset, best)]
+        )
+    return _markdown(rows)
+
+
+def _minutes(paths: Paths, settings: Config, dataset: str, experiment: str) -> str:
+    """Of a run on each device; blank without an archive."""
+    took = archive.costs(paths.archive(dataset), [settings.experiment(dataset, experiment)])
+    return ", ".join(f"{row.minutes / row.runs:.1f} ({row.device})" for row in took.itertuples())
 
 
 def origins(paths: Paths) -> str:

@@ -64,3 +64,23 @@ def test_blocks_are_written_between_their_markers_and_an_unknown_one_is_named(tm
     readme.write_text("<!-- nothing: generated -->\n<!-- end -->\n")
     with pytest.raises(config.ConfigError, match=r"README.md: no generated block 'nothing'; one of .*'results'"):
         generated.fill(paths, settings)
+
+
+def test_advice_is_the_model_that_validation_prefers(tmp_path, monkeypatch):
+    paths, settings = config.Paths(tmp_path, tmp_path), config.load(ROOT / "params.yaml")
+    monkeypatch.setattr(generated, "datasets", lambda *_: ["demo", "hm"])
+    measure = {"protocol": "full_unseen", "metric": "ndcg", "k": 10}
+    values = [("sasrec", "valid", 0.2), ("maf", "valid", 0.3), ("item_vector_permuted", "valid", 0.9)]
+    values += [("sasrec", "test", 0.1), ("maf", "test", 0.11)]
+    results = pd.DataFrame(values, columns=["experiment", "split", "value"]).assign(group="main", **measure)
+    gain = {"experiment": "maf", "baseline": "sasrec", "difference": 0.01, "ci_low": 0.005, "ci_high": 0.015}
+    lost = gain | {"experiment": "without_text", "baseline": "maf", "difference": -0.002}
+    paths.tables("hm").mkdir(parents=True)
+    for name, table in (
+        ("results", results),
+        ("gains", pd.DataFrame([gain | measure])),
+        ("comparisons", pd.DataFrame([lost | measure])),
+    ):
+        table.to_csv(paths.table("hm", name), index=False)
+    *_, row = generated.advice(paths, settings).splitlines()
+    assert row == "| hm | `maf` | +10.0 % [+5.0 %, +15.0 %] | text +2.0 % |  |"
