@@ -89,7 +89,7 @@ def _largest_share(shares: pd.DataFrame, tables: Path) -> pd.DataFrame:
     share = by_seed.mean().sort_values(ascending=False)
     losses = losses.loc[share.index].assign(base=losses["ndcg_10"] + losses["loss"])
     first, others = losses.iloc[0], losses[1:]
-    verdict = _verdict(first["ci_low"], first["ci_high"], first["base"], first["p_holm"])
+    verdict = verdict_of(first["ci_low"], first["ci_high"], first["base"], first["p_holm"])
     if by_seed.idxmax(axis=1).nunique() > 1:
         verdict = "inconclusive"
     elif (others["ci_low"] > first["ci_high"]).any():
@@ -237,11 +237,11 @@ class Evidence:
         if "verdict" not in row:
             sign = 1 if claimed == "better" else -1
             low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
-            row["verdict"] = _verdict(low, high, row["base"], row["p_holm"])
+            row["verdict"] = verdict_of(low, high, row["base"], row["p_holm"])
         return kind.evidence.format(**row), row["verdict"]
 
 
-def _verdict(low: float, high: float, base: float, p_holm: float) -> Verdict:
+def verdict_of(low: float, high: float, base: float, p_holm: float) -> Verdict:
     if low > 0 and p_holm < LEVEL:
         return "supported"
     # An interval from 0 to 0 (neither model finds any answer) excludes nothing: base is 0, and 0 < 0 is false.

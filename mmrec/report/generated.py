@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmrec.analysis import claims
+from mmrec.analysis import claims, null_shops
 from mmrec.config import Config, ConfigError, Paths
 from mmrec.data import provenance
 from mmrec.experiments import archive
@@ -67,7 +67,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
     judged = pd.read_csv(paths.reports() / "claims.csv")
     judged = judged[judged["dataset"].isin(datasets(paths, settings))]
     blocks = {
-        "findings": findings(table),
+        "findings": "\n".join([findings(table), *false_findings(paths)]),
         "results": results(table),
         "counts": counts(judged),
         "verdicts": claims.as_markdown(judged),
@@ -118,6 +118,17 @@ def findings(table: pd.DataFrame) -> str:
         each = ", ".join(f"{row.dataset} {row.smallest:.0%}".replace("%", " %") for row in small.itertuples())
         lines.append(f"- **Too small** to tell 10 %, so nothing is concluded from them (smallest gain told): {each}.")
     return "\n".join(lines)
+
+
+def false_findings(paths: Paths) -> list[str]:
+    """How often the rules find an effect where there is none, if notebook 9 has asked."""
+    path = paths.reports() / "null_shops.csv"
+    if not path.exists():
+        return []
+    found = pd.read_csv(path)
+    share, low, high = null_shops.rate(found)
+    told = f"- **False findings**: {share:.1%} [{low:.1%}, {high:.1%}] of {len(found)} verdicts".replace("%", " %")
+    return [f'{told} on {found["shop"].nunique()} generated shops without any effect are "supported".']
 
 
 def results(table: pd.DataFrame) -> str:
