@@ -50,6 +50,7 @@ class ExperimentEntry(Changes):
     model: Name
     control: Name | None = None  # its control, an experiment of main or of its own group
     needs: Modalities = ()  # a data set that lacks one of these skips the experiment
+    seeds: Count | None = None  # the data set's first so many; null: all
 
 
 @section
@@ -62,6 +63,7 @@ class Experiment:
     model: Model
     training: Training
     control: str | None = None
+    seeds: int | None = None
     data: DataControls = DataControls()
 
     @property

@@ -1,5 +1,6 @@
 """params.yaml as a whole, and the experiments that it asks for."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -152,7 +153,7 @@ class Config:
         if data.categories != "all" and not ("category" in shown and sees(model, "category")):
             raise ConfigError(f"{where}.data.categories: no category is shown there; say all, or needs: [category]")
         training = validate(Training, training, f"{where}.training")
-        about = {"dataset": dataset, "group": group, "name": name, "control": entry.control}
+        about = {"dataset": dataset, "group": group, "name": name, "control": entry.control, "seeds": entry.seeds}
         return Experiment(**about, model=model, training=training, data=data)
 
     def layers(
@@ -210,8 +211,12 @@ class Config:
         return replace(self.protocol, max_length=self.datasets[dataset].max_length or self.protocol.max_length)
 
     def seeds_of(self, dataset: str) -> tuple[Seed, ...]:
-        """The seeds of all experiments on `dataset`."""
+        """The seeds of experiments on `dataset`."""
         return self.datasets[dataset].seeds or self.seeds
+
+    def grid(self, experiments: Iterable[Experiment]) -> list[tuple[Experiment, Seed]]:
+        """Each experiment with each of its seeds."""
+        return [(one, seed) for one in experiments for seed in self.seeds_of(one.dataset)[: one.seeds]]
 
 
 def _model(name: str, where: str) -> type[Model]:

@@ -6,7 +6,6 @@ in any order of appending. Delete the file to train all runs anew.
 
 import json
 from collections.abc import Iterable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +100,14 @@ def load(file: Path, names: Iterable[str]) -> dict[str, Result]:
     return {row["run"].as_py(): _unpack(row) for row in rows}
 
 
-def ranks(file: Path, experiments: list[Experiment], seeds: tuple[int, ...]) -> pd.DataFrame:
+def ranks(file: Path, grid: list[tuple[Experiment, int]]) -> pd.DataFrame:
     """Ranks of archived runs: group, experiment, seed, split, user, a rank for each protocol.
 
     Raises:
         FileNotFoundError: a run is not archived, or is of an earlier results version.
     """
     about, names = records(file), {}
-    for experiment, seed in product(experiments, seeds):
+    for experiment, seed in grid:
         key = about.get(_question(experiment.determines | {"seed": seed}), {}).get("key", {})
         if key.get("versions") != results_version(type(experiment.model)):
             raise FileNotFoundError(

@@ -27,7 +27,7 @@ def run_groups(paths: Paths, settings: Config, dataset: str, groups: Sequence[st
     curves.csv (experiment, seed, epoch, losses, validation NDCG@10). Archived runs are not trained again.
     """
     experiments = settings.resolve(dataset, *groups) if groups else []
-    grid = [(experiment, seed) for experiment in experiments for seed in settings.seeds_of(dataset)]
+    grid = settings.grid(experiments)
     done = list(zip(grid, run_all(paths, settings, dataset, device, grid), strict=True))
     for group in groups:
         runs = [(group, one.name, seed, result) for (one, seed), result in done if one.group == group]
@@ -91,10 +91,10 @@ def trained_models(
     Args:
         data: the data that the models read; may differ from the files that the weights were trained on. It may hold
             further items for a model with `ItemVectors`: the ids' part of their vectors is 0.
-        seeds: default: all of the data set.
+        seeds: default: all of the experiment.
     """
     experiment = next(one for one in settings.resolve(dataset) if one.name == name)
-    grid = [(experiment, seed) for seed in seeds or settings.seeds_of(dataset)]
+    grid = [(experiment, seed) for seed in seeds] or settings.grid([experiment])
     device = data.sequences.items.device
     folders, _ = _places(paths, settings, dataset, device, grid)
     if missing := sum(not store.finished(folder) for folder in folders):

@@ -91,7 +91,7 @@ def test_results_are_of_every_experiment_and_seed(dataset):
     results = pd.read_csv(ROOT / "reports" / dataset / "tables" / "results.csv")
     assert list(results) == tables.RESULT_COLUMNS
     experiments = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
-    wanted = {(e.group, e.name, seed) for e in experiments for seed in settings.seeds_of(dataset)}
+    wanted = {(e.group, e.name, seed) for e, seed in settings.grid(experiments)}
     assert set(results[["group", "experiment", "seed"]].itertuples(index=False, name=None)) == wanted
     assert len(settings.seeds_of(dataset)) >= SEEDS[dataset]
 
@@ -148,7 +148,7 @@ TRAINED_AGAIN = {"beauty_2014": [("sasrec", 0), ("sasrec", 1), ("sasrec", 2), ("
 def test_archived_runs_give_the_committed_results_and_comparisons(dataset):
     settings, reports = config.load(ROOT / "params.yaml"), ROOT / "reports" / dataset
     everything = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
-    ranks = archive.ranks(reports / "runs.parquet", everything, settings.seeds_of(dataset))
+    ranks = archive.ranks(reports / "runs.parquet", settings.grid(everything))
     found = {
         "results": tables.results_table(ranks, settings.protocol.ks),
         "comparisons": tables.comparisons_table(ranks, settings.controls(dataset), settings.protocol.ks),
@@ -173,9 +173,9 @@ def test_archived_runs_give_the_committed_results_and_comparisons(dataset):
 def test_costs_are_told_of_every_run(dataset):
     settings = config.load(ROOT / "params.yaml")
     everything = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
-    distinct = {str(experiment.determines) for experiment in everything}
+    distinct = {(str(experiment.determines), seed) for experiment, seed in settings.grid(everything)}
     costs = archive.costs(ROOT / "reports" / dataset / "runs.parquet", everything)
-    assert costs["runs"].sum() == len(distinct) * len(settings.seeds_of(dataset))
+    assert costs["runs"].sum() == len(distinct)
 
 
 def of(dataset, experiment, metric, protocol="full_unseen", k=10, name="comparisons"):

@@ -215,7 +215,7 @@ def twin(choose):
 
 def test_ranks_are_those_of_the_runs_that_are_asked_for(file, results, choose, twin):
     archive.append(file, results.values())
-    ranks = archive.ranks(file, [choose("maf"), twin], (0, 1))
+    ranks = archive.ranks(file, [(one, seed) for one in (choose("maf"), twin) for seed in (0, 1)])
     found = ranks[["group", "experiment", "seed"]].drop_duplicates().itertuples(index=False, name=None)
     assert list(found) == [(*of, seed) for of in (("main", "maf"), ("later", "twin")) for seed in (0, 1)]
     for (name, seed), part in ranks.groupby(["experiment", "seed"]):
@@ -225,13 +225,13 @@ def test_ranks_are_those_of_the_runs_that_are_asked_for(file, results, choose, t
 
 def test_ranks_are_not_taken_from_fewer_runs_or_from_older_ones(file, results, choose, monkeypatch):
     with pytest.raises(FileNotFoundError, match="'sasrec' with seed 0 .*archived: true"):
-        archive.ranks(file, [choose("sasrec")], (0,))
+        archive.ranks(file, [(choose("sasrec"), 0)])
     archive.append(file, [results["sasrec", 0]])
     with pytest.raises(FileNotFoundError, match="'sasrec' with seed 1 "):
-        archive.ranks(file, [choose("sasrec")], (0, 1))
+        archive.ranks(file, [(choose("sasrec"), 0), (choose("sasrec"), 1)])
     monkeypatch.setitem(versions.RESULTS_VERSIONS, "sasrec", 2)
     with pytest.raises(FileNotFoundError, match="'sasrec' with seed 0 .*results version"):
-        archive.ranks(file, [choose("sasrec")], (0,))
+        archive.ranks(file, [(choose("sasrec"), 0)])
 
 
 def test_costs_are_those_of_the_runs_that_are_asked_for_by_group(file, results, choose, twin):

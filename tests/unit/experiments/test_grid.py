@@ -107,6 +107,17 @@ def test_a_group_runs_with_the_seeds_of_the_data_set(settings, paths, one_by_one
     assert ranks["seed"].unique().tolist() == [3, 4, 5]
 
 
+def test_a_side_question_runs_with_the_first_seeds_alone(settings):
+    main = settings.experiments["main"]
+    fewer = settings.experiments | {"main": main | {"maf": replace(main["maf"], seeds=1)}}
+    found = replace(settings, experiments=fewer).grid(replace(settings, experiments=fewer).resolve("shop", "main"))
+    assert [(one.name, seed) for one, seed in found if one.name in ("sasrec", "maf")] == [
+        ("sasrec", 0),
+        ("sasrec", 1),
+        ("maf", 0),
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not set as in the pipeline")
 def test_parallel_and_sequential_runs_of_a_group_are_equal(write_shop, gathered, shop, settings, tmp_path, monkeypatch):
