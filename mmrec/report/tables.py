@@ -13,10 +13,18 @@ from mmrec.evaluation import PROTOCOLS, gains, measures
 from mmrec.statistics import compare_all, holm, intervals, smallest_told
 
 RESULT_COLUMNS = ["group", "experiment", "seed", "split", "protocol", "metric", "k", "value"]
+ROWS = 20  # of a table in a notebook
 MEASURE = ["protocol", "metric", "k"]
 INTERVAL = ["difference", "ci_low", "ci_high"]
 COMPARISON_COLUMNS = ["group", "experiment", "baseline", *MEASURE, *INTERVAL]
 COMPARISON_COLUMNS += ["effect", "smallest", "p_value", "p_holm", "users", "seeds"]
+
+
+def first(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The first `ROWS` of a table, main experiments first; a line says where `name`.csv has the others."""
+    if len(table) > ROWS:
+        print(f"the first {ROWS} of {len(table)} rows; all: tables/{name}.csv")
+    return table.head(ROWS)
 
 
 def save(table: pd.DataFrame, path: Path) -> None:

@@ -87,6 +87,12 @@ def test_the_sampled_protocol_is_named_by_the_number_of_negatives(ranks, tmp_pat
 # --- comparisons.csv ---------------------------------------------------------------------------------------------
 
 
+def test_a_long_table_is_cut_and_says_where_the_rest_is(capsys):
+    assert len(tables.first(pd.DataFrame({"a": range(20)}), "results")) == 20 and not capsys.readouterr().out
+    assert tables.first(pd.DataFrame({"a": range(21)}), "results")["a"].tolist() == list(range(20))
+    assert capsys.readouterr().out == "the first 20 of 21 rows; all: tables/results.csv\n"
+
+
 def test_columns_of_comparisons(ranks):
     table = tables.comparisons_table(ranks, "a", KS)
     assert table.columns.tolist() == [
