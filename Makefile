@@ -1,18 +1,22 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo replicate check test lint lab lock
+.PHONY: help setup demo replicate check test lint lab site test-site lock
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## these lines
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: .venv/complete ## the environment, in .venv
 
+define known_python
+@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" \
+	|| { echo "Python 3.11 to 3.13 is needed; say which: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+endef
+
 # --no-deps: the lock is complete, and one package declares a dependency that nothing here needs (see pyproject.toml).
 .venv/complete: requirements.lock pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" \
-		|| { echo "Python 3.11 to 3.13 is needed; say which: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(known_python)
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -38,7 +42,23 @@ lint: setup ## ruff and the direction of imports
 lab: setup ## JupyterLab with the pipeline's arithmetic
 	python -m mmrec.runtime jupyter lab
 
-lock: ## resolve requirements.lock anew from pyproject.toml (needs uv)
+# An environment of its own: with torch beside it, parsing the API follows its imports and takes two minutes more.
+.venv-site/complete: requirements-site.lock
+	$(known_python)
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --require-hashes --no-deps --requirement requirements-site.lock
+	touch $@
+
+site: .venv-site/complete ## static pages of docs, executed notebooks and API, in data/site/html
+	rm -rf data/site && mkdir -p data/site/source
+	.venv-site/bin/sphinx-build -c docs -d data/site/doctrees --jobs 2 --quiet --fail-on-warning data/site/source data/site/html
+
+test-site: site ## the pages in a browser (chromium and chromedriver)
+	.venv-site/bin/python -m pytest -rs --confcutdir tests/browser tests/browser
+
+lock: ## resolve both locks anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --quiet --upgrade \
 		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
-	sed -i -E "s/ (and|;) platform_machine == 'x86_64' and sys_platform == 'linux'//" requirements.lock
+	uv pip compile --group site --universal --generate-hashes --quiet --upgrade \
+		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements-site.lock
+	sed -i -E "s/ (and|;) platform_machine == 'x86_64' and sys_platform == 'linux'//" requirements.lock requirements-site.lock

@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock and environment.yml speak of the same packages."""
+"""pyproject.toml, the locks and environment.yml speak of the same packages."""
 
 import re
 import subprocess
@@ -14,14 +14,19 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, GROUPS = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+DECLARED = {
+    "requirements.lock": [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]],
+    "requirements-site.lock": GROUPS["site"],
+}
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 
-def locked(python: str) -> dict[str, str]:
-    """Name -> pinned version of the lock on one Python."""
+def locked(python: str, lock: str = "requirements.lock") -> dict[str, str]:
+    """Name -> pinned version of a lock on one Python."""
     pins = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
+    for line in (ROOT / lock).read_text().splitlines():
         if line[:1].isalnum():
             requirement = Requirement(line.rstrip("\\ "))
             if requirement.marker is None or requirement.marker.evaluate(
@@ -40,15 +45,17 @@ def locked(python: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_lock_fulfils_every_declared_requirement(python):
-    pins = locked(python)
-    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+@pytest.mark.parametrize("lock", DECLARED)
+def test_lock_fulfils_every_declared_requirement(python, lock):
+    pins = locked(python, lock)
+    for text in DECLARED[lock]:
         requirement = Requirement(text)
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, text
 
 
-def test_lock_names_no_host_and_hashes_every_file():
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("lock", DECLARED)
+def test_lock_names_no_host_and_hashes_every_file(lock):
+    text = (ROOT / lock).read_text()
     assert "://" not in text and "--index-url" not in text
     names = re.findall(r"^[a-z0-9].*$", text, re.MULTILINE)
     assert all(line.endswith("\\") for line in names), "a requirement without hashes"
