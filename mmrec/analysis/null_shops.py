@@ -39,7 +39,7 @@ def _shop(paths: Paths, settings: Config, device: torch.device, names: tuple[str
     about = settings.datasets[DATASET]
     pool = engine.data_once(paths.processed(DATASET), about.modalities, device)
     data = null(pool, settings, shop)
-    experiments = {one.name: one for one in settings.resolve(DATASET, "main", "channels")}
+    experiments = {one.name: one for one in settings.resolve(DATASET, "main", "readings")}
     gained = {}
     for name in (BASELINE, *names):
         folders = [

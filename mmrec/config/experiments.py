@@ -48,7 +48,7 @@ class ExperimentEntry(Changes):
     """An experiment in params.yaml."""
 
     model: Name
-    control: Name | None = None  # its control, an experiment of main or of its own group
+    control: Name | None = None  # its control, of the same group or of one before it
     needs: Modalities = ()  # a data set that lacks one of these skips the experiment
     seeds: Count | None = None  # the data set's first so many; null: all
 

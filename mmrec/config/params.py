@@ -108,9 +108,10 @@ class Config:
         experiments, main = self.resolve(name), self.resolve(name, "main")
         for one in experiments:
             where = f"with datasets.{name}, experiments.{one.group}.{one.name}"
-            others = [e.name for e in experiments if e.group in ("main", one.group) and e.name != one.name]
+            upto = dataset.groups[: dataset.groups.index(one.group) + 1]
+            others = [e.name for e in experiments if e.group in upto and e.name != one.name]
             if one.control not in (None, *others):
-                wrong = f"{one.control!r} is no other experiment of group main or {one.group}"
+                wrong = f"{one.control!r} is no other experiment of group {' or '.join(upto)}"
                 raise ConfigError(f"{where}.control: {wrong}; one of {others}")
             if one.group != "main" and (same := [e.name for e in main if e.determines == one.determines]):
                 mend = f"say what differs under datasets.{name}.experiments, or leave group {one.group} out"
@@ -167,7 +168,9 @@ class Config:
         Args:
             variants: experiments that start from this one.
         """
-        entries, source = self.experiments.get("main", {}) | self.experiments[group], self.datasets[dataset]
+        source = self.datasets[dataset]
+        upto = source.groups[: source.groups.index(group)] if group in source.groups else ["main"]
+        entries = {key: one for part in (*upto, group) for key, one in self.experiments.get(part, {}).items()}
         entry = entries[name]
         control = entries.get(entry.control or "")
         if control is None or control.model != entry.model or entry.control == name:

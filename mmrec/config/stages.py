@@ -47,7 +47,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "finalists": runs | {"experiments": untuned, "tuning": {"space": tuning["space"]}},
         "train": runs | {"experiments": main},
         "ablate": runs | {"experiments": every},
-        "probe": runs | {"experiments": [one for one in every if one["group"] in ("main", "channels")]},
+        "probe": runs | {"experiments": [one for one in every if one["group"] in ("main", "readings")]},
         "explore": runs | {"experiments": main},
         "probe_training": runs | {"experiments": probes},
         "results": runs | {"experiments": every},
@@ -69,8 +69,8 @@ def write(paths: Paths, settings: Config) -> None:
     wanted = {folder / name / f"{stage}.json": about for name in found for stage, about in found[name].items()}
     wanted[folder / "claims.json"] = {name: stages["results"] for name, stages in found.items()}
     if "demo" in found:
-        channels = _as_dicts(settings.resolve("demo", "channels")) if "channels" in settings.experiments else []
-        wanted[folder / "null_shops.json"] = {"train": found["demo"]["train"], "channels": channels}
+        readings = _as_dicts(settings.resolve("demo", "readings")) if "readings" in settings.experiments else []
+        wanted[folder / "null_shops.json"] = {"train": found["demo"]["train"], "readings": readings}
     for path in set(folder.rglob("*.json")) - set(wanted):
         path.unlink()
         if not any(path.parent.iterdir()):

@@ -155,11 +155,11 @@ def counts(judged: pd.DataFrame) -> str:
 
 
 def main_results(paths: Paths, settings: Config) -> str:
-    """Test results of the groups `main` and `channels`: mean over seeds and half of its 95 % interval."""
+    """Test results of the groups `main`, `readings` and `channels`: mean over seeds and half of its 95 % interval."""
     rows = [["data set", "experiment", "HR@10", "NDCG@10", "MRR"], ["---"] * 5]
     for dataset in datasets(paths, settings):
         found = pd.read_csv(paths.table(dataset, "results")).astype({"k": "Int64"})
-        found = found[found["group"].isin(["main", "channels"])]
+        found = found[found["group"].isin(["main", "readings", "channels"])]
         shown = tables.summary(found, "test", "full_unseen", [("hr", 10), ("ndcg", 10), ("mrr", None)])
         rows += [[dataset, name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
     return _markdown(rows)
@@ -179,7 +179,7 @@ def advice(paths: Paths, settings: Config) -> str:
         if dataset in GENERATED:
             continue
         found = pd.read_csv(paths.table(dataset, "results")).query(PRIMARY)
-        groups = found["group"].isin(["main", "channels", "baselines"])
+        groups = found["group"].isin(["main", "readings", "channels", "baselines"])
         valid = found[groups & (found["split"] == "valid") & (found["experiment"] != "item_vector_permuted")]
         best = valid.groupby("experiment")["value"].mean().idxmax()
         base = found.query("experiment == 'sasrec' and split == 'test'")["value"].mean()

@@ -129,7 +129,7 @@ TRAINING = {
     "clip_norm": 100.0,
     "gradients": "summed",
 }
-DATA = {"features": "own", "categories": "all", "histories": "ordered"}
+DATA = {"features": "own", "draws": "once", "categories": "all", "histories": "ordered"}
 
 _no_losses = {"image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0}
 
@@ -190,6 +190,7 @@ VARIANTS = {
     "maf/projected uncertainty": {"gradients": "projected", "weighting": "uncertainty"},
     "maf/modality_dropout": {"modality_dropout": 0.3},
     "maf/permuted": {"features": "permuted"},
+    "maf/permuted each seed": {"features": "permuted", "draws": "each_seed"},
     "maf/random": {"features": "random"},
     "maf/rarest": {"categories": "rarest"},
     "maf/none": {"features": "none", "modalities": [], "image_weight": 0.0, "text_weight": 0.0, "category_weight": 0.0},
@@ -257,7 +258,7 @@ def trained(name: str) -> dict[str, list[float]]:
     """
     options, budget, control = chosen(name)
     training, controls = config.Training(**budget), config.DataControls(**control)
-    of_items = controlled_features(features(), controls)
+    of_items = controlled_features(features(), controls, SEED)
     data = Data(sequences=controlled_histories(sequences(), controls, "valid", SEED), features=of_items, digests={})
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     torch.manual_seed(SEED)
