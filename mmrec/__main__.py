@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> None:
     run.add_argument("notebook", metavar="NOTEBOOK", help="a file in notebooks/, without .ipynb")
     run.add_argument("dataset", metavar="DATASET", nargs="?", default="", help="none: all data sets together")
     command("text", _text, "write the numbers of README.md and docs/ anew from the committed tables")
-    _of_recommend(command("recommend", _recommend, "write the best items for every user, or for given histories"))
+    _of_recommend(
+        command("recommend", _recommend, "write the best items for each user of a data set, or for given histories")
+    )
     told = command("config", _config, "show every setting of a data set or experiment, and its layer")
     told.add_argument("show", choices=["show"])
     told.add_argument("dataset", metavar="DATASET")

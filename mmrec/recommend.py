@@ -28,6 +28,7 @@ from pyarrow.parquet import ParquetWriter
 from torch import Tensor
 
 from mmrec import config, runtime
+from mmrec.config import stages
 from mmrec.data.batches import questions
 from mmrec.data.cleaning.rows import Rows, must_exist, read_csv
 from mmrec.data.cleaning.times import timed
@@ -86,6 +87,8 @@ class Recommender:
         except (OSError, FeatureError, inputs.StaleFeatures) as error:
             line = " ".join(str(error).split())
             raise RecommendError(f"{dataset} is not prepared ({line}): run `dvc repro features@{dataset}`") from error
+        if stages.outdated(paths, settings, dataset, "prepare"):
+            report(f"params.yaml has changed since {dataset} was prepared: `dvc repro results@{dataset}` brings it up")
         outside = catalogue[~catalogue["item_id"].isin(self.item_ids)]
         self.bought_only = bought_only
         asked = outside[:0] if bought_only else outside
@@ -99,6 +102,14 @@ class Recommender:
     def load(cls, dataset: str, experiment: str = "maf", seed: int | None = None) -> "Recommender":
         """A recommender of the project around the working directory."""
         return cls(*config.project(), dataset, experiment, seed)
+
+    @cached_property
+    def small_users(self) -> pd.Index:
+        """Users of the data set whom `user_core` and `item_core` left out."""
+        bought = pd.read_parquet(
+            self.paths.interim(self.experiment.dataset) / "interactions.parquet", columns=["user_id"]
+        )
+        return pd.Index(bought["user_id"].unique()).difference(self.user_ids)
 
     @cached_property
     def model(self) -> build.Recommender:
@@ -174,6 +185,12 @@ class Recommender:
 
     def _of_users(self, users: Iterable[str] | None) -> tuple[pd.Index, Sequences, Tensor]:
         """Ids of users, their sequences, and the numbers of the users that are asked for."""
+        if users is None and len(self.small_users):
+            all_users = len(self.small_users) + len(self.user_ids)
+            why = "too few interactions for user_core and item_core"
+            report(
+                f"{len(self.small_users):,} of {all_users:,} users are left out: {why}; --histories answers for them"
+            )
         asked = pd.Series(self.user_ids if users is None else list(users), dtype=object)
         numbers = pd.unique(self._numbers("users", asked, self.user_ids))
         sequences = self.data.sequences
@@ -203,12 +220,16 @@ class Recommender:
         asked, dataset = asked.astype(str), self.experiment.dataset
         numbers = known.get_indexer(asked)
         unknown = asked[numbers < 0]
+        small = self.small_users if what == "users" else self.unbought
+        few = int(unknown.isin(small).sum()) if len(unknown) else 0
+        if few and few == len(asked):
+            mend = "give users' histories with --histories" if what == "users" else "lower item_core in params.yaml"
+            raise RecommendError(f"{dataset}: the {what} asked for have too few interactions: {mend}")
         if len(unknown) == len(asked):
             ids = f"{asked.iloc[0]!r} here, {known[0]!r} there" if len(asked) else "there are none"
             raise RecommendError(f"no id of the {what} is one of {dataset} ({ids}): write ids as text, as in its files")
         if len(unknown):
-            known = int(unknown.isin(self.unbought).sum()) if what == "items" else 0
-            why = f"; too few users bought {known:,} of these" if known else ""
+            why = f"; {few:,} of these have too few interactions" if few else ""
             report(f"{len(unknown):,} of {len(asked):,} {what} are unknown ({unknown.iloc[0]!r}) and left out{why}")
         return numbers
 

@@ -197,7 +197,9 @@ class Config:
         self.check_known(dataset)
         known = {e.name: e for group in self.datasets[dataset].groups for e in self.resolve(dataset, group)}
         if name not in known:
-            raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(known)}")
+            groups = [group for group, entries in self.experiments.items() if name in entries]
+            mend = f"; add {groups[0]} to datasets.{dataset}.groups" if groups else ""
+            raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(known)}{mend}")
         return known[name]
 
     def controls(self, dataset: str) -> dict[str, str]:

@@ -76,10 +76,20 @@ def write(paths: Paths, settings: Config) -> None:
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
     for path, about in wanted.items():
-        text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+        text = _text(about)
         if not path.is_file() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+
+
+def outdated(paths: Paths, settings: Config, dataset: str, stage: str) -> bool:
+    """Whether the settings of a stage differ from those that the last `dvc repro` wrote."""
+    path = paths.work / "data" / "settings" / dataset / f"{stage}.json"
+    return path.is_file() and path.read_text() != _text(of_stages(settings, dataset)[stage])
+
+
+def _text(about: Any) -> str:
+    return json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
 def targets(paths: Paths, settings: Config, dataset: str) -> list[str]:

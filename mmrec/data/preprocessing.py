@@ -123,6 +123,8 @@ def closing_line(tables: Tables, built: Built) -> str:
     texts = ((items["text"] != "") | (items["title"] != "")).sum()
     counts = {"users": report["users"], "items": report["items"], "usable pictures": items["image"].notna().sum()}
     counts |= {"texts": texts, "negatives a user": report["negatives"]}
+    if report["left_by_core"] > rows["read"] / 2:
+        reasons[-1] += ": more than half, so lower user_core and item_core in params.yaml"
     parts = [
         f"{rows['read']:,} interactions read, {report['interactions']:,} kept",
         f"left out: {', '.join(reasons) or 'none'}",

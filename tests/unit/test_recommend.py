@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrec import config, recommend, runtime, training
+from mmrec.config import stages
 from mmrec.data import sources
 from mmrec.data.cleaning.rows import SourceError
 from mmrec.evaluation import evaluate
@@ -51,7 +52,14 @@ def prepared(paths, shop):
     paths.interim("shop").mkdir(parents=True)
     catalogue = pd.DataFrame({"item_id": map(item_id, numbers), "title": titles})
     catalogue.to_parquet(paths.interim("shop") / "items.parquet")
+    bought(paths, "u00")
     return paths
+
+
+def bought(paths, *others):
+    """The users of interactions.parquet: all that training knows, and others."""
+    users = [*pd.read_parquet(paths.processed("shop") / "users.parquet")["id"], *others]
+    pd.DataFrame({"user_id": users}).to_parquet(paths.interim("shop") / "interactions.parquet")
 
 
 @pytest.fixture
@@ -204,10 +212,36 @@ def test_unknown_ids_are_counted_and_left_out(make, lines):
     pd.testing.assert_frame_equal(found, one.recommend({"a": ["004"]}, 3))
     assert one.recommend(users=["u01", "U1"])["user"].unique().tolist() == ["u01"]
     assert lines == [
-        "3 of 4 items are unknown ('x') and left out; too few users bought 1 of these",
+        "3 of 4 items are unknown ('x') and left out; 1 of these have too few interactions",
         "1 of 2 users are left out: none of their items is known",
         "1 of 2 users are unknown ('U1') and left out",
     ]
+
+
+def test_users_with_too_few_interactions_are_told_from_unknown_ones(make, prepared, lines):
+    bought(prepared, "small", "tiny")
+    one = make("popularity")
+    assert one.recommend(users=["u01", "small", "nobody"])["user"].unique().tolist() == ["u01"]
+    assert lines.pop() == "2 of 3 users are unknown ('small') and left out; 1 of these have too few interactions"
+    with pytest.raises(
+        RecommendError, match="shop: the users asked for have too few interactions: give users' histories"
+    ):
+        one.recommend(users=["small", "tiny"])
+    with pytest.raises(RecommendError, match="the items asked for have too few interactions: lower item_core"):
+        one.recommend({"a": ["031"]})
+    users = len(one.user_ids)
+    one.recommend()
+    assert lines.pop().startswith(f"2 of {users + 2} users are left out: too few interactions for user_core")
+
+
+def test_settings_that_changed_since_the_data_were_prepared_are_told(make, prepared, settings, lines):
+    stages.write(prepared, settings)
+    make("popularity")
+    assert lines == []
+    path = prepared.work / "data/settings/shop/prepare.json"
+    path.write_text(path.read_text().replace('"user_core": ', '"user_core": 1'))
+    make("popularity")
+    assert lines == ["params.yaml has changed since shop was prepared: `dvc repro results@shop` brings it up"]
 
 
 @pytest.mark.parametrize(

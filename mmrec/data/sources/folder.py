@@ -14,15 +14,23 @@ def read(folder: Path, repeats: str = "first", timestamp_format: str | None = No
 
     interactions.csv: user_id, item_id and, if there are any, timestamp (see `timed`; UTC unless it says otherwise).
     items.csv: item_id and, where there are any, title, text, categories (separated by `|`), image (path below images/).
+    Without this file the items are those of interactions.csv, with ids alone.
 
-    `quality["times"]` says how timestamps were read.
+    `quality["times"]` says how timestamps were read, and whether items.csv is missing.
 
     Raises SourceError: a file or column is missing, empty or unreadable, times are unclear, or an item is listed twice.
     """
     file, ids = folder / "interactions.csv", ["user_id", "item_id"]
     interactions = read_csv(file, [*ids, "timestamp"]) if _names_a_time(file) else read_csv(file, ids, ["timestamp"])
     interactions, times = timed(interactions.require(), timestamp_format, any_year)
-    items = read_csv(folder / "items.csv", ["item_id"], ["title", "text", "categories", "image"])
+    content = ["title", "text", "categories", "image"]
+    if (folder / "items.csv").exists():
+        items = read_csv(folder / "items.csv", ["item_id"], content)
+    else:
+        bought = interactions.frame[["item_id", "line"]].assign(item_id=interactions.frame["item_id"].str.strip())
+        items = replace(interactions, frame=bought.drop_duplicates("item_id").assign(**dict.fromkeys(content, "")))
+        items = replace(items, dropped={})
+        times = "; ".join(filter(None, [times, "no items.csv: items have ids alone"]))
     names = (dict.fromkeys(map(str.strip, text.split("|"))) for text in items.frame["categories"])
     items = replace(items, frame=items.frame.assign(categories=[list(filter(None, each)) for each in names]))
     tables = clean(interactions, items, folder / "images", repeats)

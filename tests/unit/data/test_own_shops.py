@@ -222,7 +222,8 @@ FILES = {
         "17 interactions read, 16 kept; left out: 1 malformed line", {"interactions.csv": events() + "u2,b\n"}
     ),
     "no interactions": Shop(r"^error: interactions\.csv is missing", {"interactions.csv": None}),
-    "no items": Shop(r"^error: items\.csv is missing", {"items.csv": None}),
+    "no items": Shop(f"{WHOLE}0 usable pictures, 0 texts, .*no items.csv: items have ids alone", {"items.csv": None}),
+    "no items, and texts wanted": Shop(r"^error: no item of mine has text: mend that, or", {"items.csv": None}, TEXT),
     "empty": Shop(r"^error: items\.csv is empty", {"items.csv": ""}),
     "no column": Shop(r"^error: items\.csv: no column 'item_id'", {"items.csv": "title\nA\n"}),
     "semicolons": Shop(
