@@ -19,8 +19,6 @@ from mmrec.models.sasrec import SASRec
 from mmrec.statistics import compare_all, holm
 
 BATCH = 256
-SHUFFLES = 1000
-SEED = 20240527
 
 Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
 """items (B, T) -> weights (L, B, H, T, T), scores of each stream before fusion (L, B, H, S, T, T)."""
@@ -95,7 +93,6 @@ class Attended:
     """Attention of each test user's last position to the earlier items, and their resemblance to the last item."""
 
     weights: np.ndarray  # (N models, U, T) of the last layer, mean of heads
-    earlier: np.ndarray  # (U,) number of items before the last
     alike: dict[str, np.ndarray]  # modality -> (U, T) resemblance; nan unless both items have it
 
 
@@ -116,13 +113,12 @@ def attended(
         attentions: of one model, trained with several seeds.
         features: modality -> (V + 1, F), presence (V + 1,). A modality is left out if no user has two items with it.
     """
-    weights, counts, alike = [], [], {modality: [] for modality in features}
+    weights, alike = [], {modality: [] for modality in features}
     for asked in zip(*(_last_position(attention, sequences, max_length) for attention in attentions), strict=True):
         items, lengths = asked[0][:2]
         of_last_layer = torch.stack([weights[:, -1] for _, _, weights, _ in asked]).mean(2)  # (N, B, T)
         earlier = torch.arange(items.shape[1], device=items.device) < lengths[:, None] - 1  # all but the last item
         weights.append(_padded(of_last_layer * earlier, max_length, 0))
-        counts.append(lengths - 1)
         last = items.gather(1, lengths[:, None] - 1)
         for modality, (matrix, present) in features.items():
             similarity = _jaccard if modality == "category" else partial(F.cosine_similarity, dim=2)
@@ -132,36 +128,8 @@ def attended(
     resemblances = {modality: torch.cat(parts).cpu().numpy() for modality, parts in alike.items()}
     return Attended(
         weights=torch.cat(weights, 1).cpu().numpy(),
-        earlier=torch.cat(counts).cpu().numpy(),
         alike={modality: of for modality, of in resemblances.items() if not np.isnan(of).all()},
     )
-
-
-def against_chance(attended: Attended) -> pd.DataFrame:
-    """attention.csv: does the last layer prefer earlier items that resemble the last one, more than by chance?
-
-    Observed: mean resemblance of a user's earlier items, weighted by attention (mean over heads and models), then over
-    users. Chance: each user's items under the attention of another user with as many items. Mere recency counts on
-    both sides of this permutation test.
-
-    Returns:
-        modality, observed, chance (mean), chance_low, chance_high (95 % of permutations), p_value (one-sided), users,
-        p_holm (over the modalities).
-    """
-    weight, count = attended.weights.mean(0), attended.earlier
-    generator = np.random.default_rng(SEED)
-    place = np.argsort(np.argsort(count, kind="stable"))  # of each user among all, by number of items
-    shuffles = [np.lexsort((generator.random(len(count)), count))[place] for _ in range(SHUFFLES)]
-    rows = []
-    for modality, alike in attended.alike.items():
-        observed = np.nanmean(_resemblance(alike, weight))
-        chance = np.array([np.nanmean(_resemblance(alike, weight[shuffled])) for shuffled in shuffles])
-        p_value = (1 + (chance >= observed).sum()) / (1 + SHUFFLES)
-        users = int((~np.isnan(alike)).any(1).sum())
-        rows.append((modality, observed, chance.mean(), *np.quantile(chance, [0.025, 0.975]), p_value, users))
-    columns = ["modality", "observed", "chance", "chance_low", "chance_high", "p_value", "users"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.assign(p_holm=holm(table["p_value"]))
 
 
 def compared(ours: Attended, theirs: Attended) -> pd.DataFrame:

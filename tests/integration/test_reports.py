@@ -294,12 +294,8 @@ def test_results_page_says_what_features_turn_attention_to(words, judged):
     of = judged[(judged["id"] == "attention_turns_to_content") & (judged["verdict"] == "supported")]
     assert of["dataset"].tolist() == ["demo", "movielens_1m_1500_users"] and of["rule"].str.contains("category").all()
     assert "They turn it to the categories of the demo's wares and of films, and to pictures or texts nowhere" in words
-    attended, compared = (
-        pd.read_csv(ROOT / f"reports/movielens_1m_1500_users/tables/{name}.csv").set_index("modality").loc["category"]
-        for name in ("attention", "attention_compared")
-    )
-    told = f"({attended['observed']:.3f} in common, by chance {attended['chance']:.3f}, under SASRec's attention"
-    assert f"{told} {compared['theirs']:.3f})" in words
+    table = pd.read_csv(ROOT / "reports/movielens_1m_1500_users/tables/attention_compared.csv").set_index("modality")
+    assert "({ours:.3f} in common, under SASRec's attention {theirs:.3f})".format(**table.loc["category"]) in words
 
 
 def test_results_page_says_what_h_and_m_says_of_itself(words):

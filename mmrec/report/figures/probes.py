@@ -14,7 +14,6 @@ from mmrec.report.figures.style import (
     INK,
     MUTED,
     PALETTE,
-    beside_chance,
     differences,
     fitted,
     label_rows,
@@ -73,18 +72,15 @@ def attention(users: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]], str
     return figure
 
 
-def attended(table: pd.DataFrame, compared: pd.DataFrame) -> Figure:
-    """Resemblance of attended items to the last one: `attention.against_chance` left, `attention.compared` right."""
-    size = (8, 1.9 + 0.45 * len(table))
-    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
-    by_chance = "under another user's attention (dot: mean, whisker: 95 % of permutations)"
-    beside_chance(left, table, "observed", (by_chance, "under the user's own attention"))
-    place = label_rows(left, table["modality"] + " (" + table["users"].astype(str) + " users)")
-    left.set_xlabel("mean resemblance of attended items to the\nlast one (image, text: cosine; category: share)")
-    differences(right, compared, place)
-    right.locator_params(axis="x", nbins=4)
-    right.set_xlabel("the same, maf - sasrec (whisker:\n95 % interval, not corrected)")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=9)
+def attended(compared: pd.DataFrame) -> Figure:
+    """Resemblance of attended items to the last one under MAF's attention less that under SASRec's, from `compared`."""
+    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.45 * len(compared)))
+    place = label_rows(axes, compared["modality"] + " (" + compared["users"].astype(str) + " users)")
+    differences(axes, compared, place)
+    axes.set_xlabel(
+        "mean resemblance of attended items to the last one (image, text: cosine; category: share),\n"
+        "maf - sasrec (whisker: 95 % interval, not corrected)"
+    )
     return figure
 
 
