@@ -25,6 +25,7 @@ SEEDS = {
     "hm_by_time": 5,
     "movielens_1m_1500_users": 3,
     "beauty_2014": 3,
+    "scientific_2018": 3,
     "beauty_2014_sampled": 3,
 }  # at least
 DATASETS = list(SEEDS)
