@@ -551,6 +551,13 @@ def test_unused_groups_may_share_names_with_used_ones(read):
     assert read().datasets["shop"].groups == ("main",)  # and `narrow` has a sasrec too
 
 
+def test_an_experiment_of_a_group_that_is_not_asked_for_names_the_group(read):
+    with pytest.raises(ConfigError, match="no experiment 'sasrec_deep'; one of .*; add deep to datasets.blind.groups"):
+        read().experiment("blind", "sasrec_deep")
+    with pytest.raises(ConfigError, match="no experiment 'mof'; one of [^;]*$"):
+        read().experiment("blind", "mof")
+
+
 def test_seeds_of_a_data_set_win_over_those_of_all(read):
     settings = read("{epochs: 7}", "{epochs: 7}\n    seeds: [5, 6, 7]")
     assert settings.seeds_of("blind") == (5, 6, 7)

@@ -266,6 +266,8 @@ def test_the_closing_line_counts_rows_users_items_pictures_and_texts():
     assert closing_line(dated, built).endswith("1 negatives a user")
     report = built.report | {"left_by_core": 3}
     assert "93 no user (4.7%), 3 k-core (0.1%); " in closing_line(tables, replace(built, report=report))
+    most = closing_line(tables, replace(built, report=built.report | {"left_by_core": 1_001}))
+    assert "1,001 k-core (50.0%): more than half, so lower user_core and item_core" in most
 
 
 # --- negatives ---------------------------------------------------------------------------------------------------
