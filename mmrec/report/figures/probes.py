@@ -117,8 +117,10 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
 
 def slices(table: pd.DataFrame) -> Figure:
     """Differences to SASRec by part of the users, a row of panels an experiment, a panel a slice, from slices.csv."""
-    parts = list(table.groupby(["experiment", "slice"], sort=False))
-    rows, columns = table["experiment"].nunique(), table["slice"].nunique()
+    names, columns = table["experiment"].unique(), table["slice"].nunique()
+    of = {name: table[table["experiment"] == name].groupby("slice", sort=False) for name in names}
+    parts = [((name, key), part) for name in names for key, part in of[name]]
+    rows = len(names)
     height = rows * (1.3 + 0.4 * max(len(part) for _, part in parts))
     figure, grid = plt.subplots(rows, columns, figsize=(8, height), sharex=True, squeeze=False)
     for axes, ((experiment, name), part) in zip(grid.flat, parts, strict=True):

@@ -85,9 +85,10 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
 
 
 def ratios(table: pd.DataFrame) -> Figure:
-    """Our results over published ones, from published.csv. A source is shown up to its first colon."""
+    """Our results over published ones, from published.csv. A source is shown by its first words; blanks are omitted."""
+    table = table[table["ours"].notna()]
     measure = table["metric"].str.upper() + "@" + table["k"].astype(str)
-    source = table["source"].str.split(":").str[0]
+    source = table["source"].str.split(r" \(|:", regex=True).str[0]
     figure, axes, place = _rows(table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
     ratio = table[["ours", "ci_low", "ci_high"]].div(table["published"], axis=0)
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)

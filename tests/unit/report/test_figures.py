@@ -95,10 +95,11 @@ def test_verdicts_of_40_claims_fit_on_a_page():
 
 def test_published_numbers_stand_under_their_protocol_at_their_ratio():
     rows = [
-        ("SASRec", "full_all", "hr", 10, 0.08, "a paper: whole", 0.09),
+        ("SASRec", "full_all", "hr", 10, 0.08, "a paper (2018): whole", 0.09),
         ("SASRec", "sampled_100", "hr", 10, 0.4, "a paper: 99", 0.2),
     ]
     table = pd.DataFrame(rows, columns=["model", "protocol", "metric", "k", "published", "source", "ours"])
+    table = pd.concat([table, table[:1].assign(model="not run", ours=np.nan)])
     (axes,) = figures.ratios(table.assign(ci_low=table["ours"], ci_high=np.nan)).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["SASRec, HR@10 (a paper)"] * 2
     assert [text.get_text() for text in axes.texts] == ["full_all", "sampled_100"]
