@@ -74,6 +74,8 @@ def project(root: Path, encoders: dict, mirrors: list[str], trusted: str) -> Non
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
+    (root / "references").mkdir()
+    shutil.copy(ROOT / "references" / "provenance.yaml", root / "references")
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     params["datasets"]["luxury_beauty"]["source"] |= {

@@ -22,6 +22,7 @@ def project(tmp_path_factory) -> Path:
     """30 users of 20 items; pictures of 19 of them are given, and texts of all."""
     root = tmp_path_factory.mktemp("project")
     (root / "notebooks").symlink_to(ROOT / "notebooks")
+    (root / "references").symlink_to(ROOT / "references")
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     mine = {"title": "vectors", "source": {"kind": "folder"}, "image": "given", "text": "given"}

@@ -30,6 +30,7 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
     (root / "references" / "published").mkdir(parents=True)
     (root / "references" / "published" / "mine.csv").write_text(PUBLISHED)
+    shutil.copy(ROOT / "references" / "provenance.yaml", root / "references")
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     demo = params["datasets"].pop("demo")

@@ -148,7 +148,7 @@ def test_one_changed_number_fails(tmp_path):
                 changed += text != output["data"]["text/plain"]
     assert changed == 1
     # Beside params.yaml, as notebooks look for it above themselves.
-    for name in ("params.yaml", "notebooks"):
+    for name in ("params.yaml", "notebooks", "references"):
         (tmp_path / name).symlink_to(ROOT / name)
     forged = tmp_path / "01_prepare_data.ipynb"
     nbformat.write(notebook, forged)

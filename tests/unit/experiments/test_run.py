@@ -169,9 +169,9 @@ def runs_of(settings, shop):
 
 def test_a_changed_loss_weight_changes_only_runs_with_that_weight(replication, shop):
     before = runs_of(replication, shop)
-    loss = replication.experiments["loss"]
+    loss = replication.experiments["weights"]
     swept = loss | {"image_weight_1": replace(loss["image_weight_1"], options={"image_weight": 1.5})}
-    after = runs_of(replace(replication, experiments=replication.experiments | {"loss": swept}), shop)
+    after = runs_of(replace(replication, experiments=replication.experiments | {"weights": swept}), shop)
     assert {run for run in before if before[run] != after[run]} == {("image_weight_1", seed) for seed in range(5)}
 
 
@@ -191,7 +191,9 @@ def test_a_changed_default_weight_changes_runs_with_that_loss(replication, shop)
         *("without_image", "text_alone", "category_alone", "id_only", "no_image_loss"),  # without this one
         *("image_weight_01", "image_weight_1", "image_weight_3"),  # with a weight of their own
         *("attention_only", "values_only", "item_vector", "item_vector_permuted", "item_vector_apart", "features_only"),
-        *("detied", "gru4rec_ids", "gru4rec_item_vector", "unisrec", "unisrec_ids"),
+        *("detied", "gru4rec_ids", "gru4rec_item_vector", "unisrec", "unisrec_ids", "maf_ids"),
+        *("losses_only", "all_channels"),  # with a weight of their own
+        *replication.experiments["precursor"],
     }
     assert len({run for run in before if before[run] != after[run]}) == 5 * (len(before) // 5 - len(kept))
 
