@@ -64,11 +64,3 @@ def story(judged: pd.DataFrame) -> str:
             lines.append(f"    rule: {rule}")
             lines += [f"    {row.dataset}: {row.verdict}; {row.evidence}" for row in by.itertuples()]
     return "\n".join(lines)
-
-
-def as_markdown(judged: pd.DataFrame) -> str:
-    """`overview` with statements, for README. `DataFrame.to_markdown` would pad cells to the longest statement."""
-    table = overview(judged)
-    table.insert(0, "claim", judged.drop_duplicates("id").set_index("id")["statement"])
-    rows = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -5,11 +5,12 @@ A block stands between `<!-- NAME: generated -->` and `<!-- end -->`.
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from mmrec.analysis import claims, null_shops
+from mmrec.analysis.evidence import TOLD, Verdict
 from mmrec.config import Config, ConfigError, Paths
 from mmrec.data import provenance
 from mmrec.experiments import archive
@@ -24,7 +25,6 @@ CHANNELS = {  # experiment -> the channels of features, in the order of the stor
     "item_vector_permuted": "item vector, permuted features",
 }
 GENERATED = ("demo", "demo_null")  # data sets whose effects are planted
-TOLD = 0.10  # of SASRec; a data set that cannot tell this concludes nothing
 PRIMARY = "protocol == 'full_unseen' and metric == 'ndcg' and k == 10"
 BLOCK = re.compile(r"<!-- (\w+): generated -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -44,17 +44,27 @@ def gains(paths: Paths, settings: Config) -> pd.DataFrame:
     """
     found = []
     for dataset in datasets(paths, settings):
-        table = pd.read_csv(paths.table(dataset, "gains")).query(PRIMARY)
-        results = pd.read_csv(paths.table(dataset, "results")).query(f"{PRIMARY} and split == 'test'")
-        base = results.loc[results["experiment"] == "sasrec", "value"].mean()
-        table = table.set_index("experiment").reindex(CHANNELS).dropna(how="all").reset_index()
-        table = table.assign(dataset=dataset, base=base)
-        parts = {"gain": "difference", "low": "ci_low", "high": "ci_high", "smallest": "smallest"}
-        found.append(table.assign(**{name: table[column] / base for name, column in parts.items()}))
+        table = _primary(paths, dataset, "gains").set_index("experiment").reindex(CHANNELS).dropna(how="all")
+        base = _base(_primary(paths, dataset, "results"))
+        found.append(_in_shares(table.reset_index(), base).assign(dataset=dataset, base=base))
     columns = ["dataset", "experiment", "gain", "low", "high", "smallest", "base", "users", "seeds"]
     if not found:
         return pd.DataFrame(columns=columns)
     return pd.concat(found)[columns].reset_index(drop=True).astype({"users": int, "seeds": int})
+
+
+def _primary(paths: Paths, dataset: str, name: str) -> pd.DataFrame:
+    return pd.read_csv(paths.table(dataset, name)).query(PRIMARY)
+
+
+def _base(results: pd.DataFrame) -> float:
+    """SASRec's mean on test."""
+    return results.query("experiment == 'sasrec' and split == 'test'")["value"].mean()
+
+
+def _in_shares(table: pd.DataFrame, base: float) -> pd.DataFrame:
+    parts = {"gain": "difference", "low": "ci_low", "high": "ci_high", "smallest": "smallest"}
+    return table.assign(**{name: table[column] / base for name, column in parts.items()})
 
 
 def fill(paths: Paths, settings: Config) -> list[Path]:
@@ -70,7 +80,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
         "findings": "\n".join([findings(table), *false_findings(paths)]),
         "results": results(table),
         "counts": counts(judged),
-        "verdicts": claims.as_markdown(judged),
+        "verdicts": verdicts(judged),
         "main": main_results(paths, settings),
         "provenance": origins(paths),
         "advice": advice(paths, settings),
@@ -105,7 +115,7 @@ def findings(table: pd.DataFrame) -> str:
         if len(of := told[told["experiment"] == name]):
             better, worse = (of["low"] > 0).sum(), (of["high"] < 0).sum()
             each = ", ".join(f"{row.dataset} {_share(row)}" for row in of.itertuples())
-            count = f"better than SASRec on {better} of {len(of)} data sets, worse on {worse}"
+            count = f"better than SASRec in {better} of {len(of)} comparisons, worse in {worse}"
             lines.append(f"- **{channel[0].upper()}{channel[1:]}**: {count} ({each}).")
     planted = table[table["dataset"].isin(GENERATED) & (table["experiment"] == "maf")]
     each = ", ".join(f"{row.dataset} {_share(row)}" for row in planted.itertuples())
@@ -115,7 +125,7 @@ def findings(table: pd.DataFrame) -> str:
     )
     small = real[(real["experiment"] == "maf") & (real["smallest"] > TOLD)]
     if len(small):
-        each = ", ".join(f"{row.dataset} {row.smallest:.0%}".replace("%", " %") for row in small.itertuples())
+        each = ", ".join(f"{row.dataset} {_percent(row.smallest, '.0')}" for row in small.itertuples())
         lines.append(f"- **Too small** to tell 10 %, so nothing is concluded from them (smallest gain told): {each}.")
     return "\n".join(lines)
 
@@ -127,7 +137,8 @@ def false_findings(paths: Paths) -> list[str]:
         return []
     found = pd.read_csv(path)
     share, low, high = null_shops.rate(found)
-    told = f"- **False findings**: {share:.1%} [{low:.1%}, {high:.1%}] of {len(found)} verdicts".replace("%", " %")
+    interval = ", ".join(_percent(end, ".1") for end in (low, high))
+    told = f"- **False findings**: {_percent(share, '.1')} [{interval}] of {len(found)} verdicts"
     return [f'{told} on {found["shop"].nunique()} generated shops without any effect are "supported".']
 
 
@@ -140,15 +151,14 @@ def results(table: pd.DataFrame) -> str:
         by = {row.experiment: row for row in of.itertuples()}
         cells = [_share(by[name]) if name in by else "" for name in shown]
         maf = by["maf"]
-        told = f"{maf.smallest:.0%}".replace("%", " %")
-        rows.append([dataset, f"{maf.users:,}", f"{maf.base:.4f}", *cells, told])
+        rows.append([dataset, f"{maf.users:,}", f"{maf.base:.4f}", *cells, _percent(maf.smallest, ".0")])
     return _markdown(rows)
 
 
 def counts(judged: pd.DataFrame) -> str:
     """Verdicts of all rows of evidence, counted by data set."""
     table = judged.groupby(["dataset", "verdict"], sort=False).size().unstack(fill_value=0)
-    columns = [name for name in ("supported", "not supported", "underpowered", "inconclusive") if name in table]
+    columns = [name for name in get_args(Verdict) if name in table]
     rows = [["data set", *columns], ["---"] * (1 + len(columns))]
     rows += [[dataset, *map(str, of)] for dataset, of in table[columns].iterrows()]
     return _markdown(rows)
@@ -165,37 +175,32 @@ def main_results(paths: Paths, settings: Config) -> str:
     return _markdown(rows)
 
 
+def verdicts(judged: pd.DataFrame) -> str:
+    """`claims.overview` with statements."""
+    table = claims.overview(judged)
+    statements = judged.drop_duplicates("id").set_index("id")["statement"]
+    rows = [["claim", *table.columns], ["---"] * (1 + len(table.columns))]
+    return _markdown(rows + [[statements[name], *of] for name, of in table.iterrows()])
+
+
 def advice(paths: Paths, settings: Config) -> str:
     """What to use: a row for each real data set, the model that validation prefers."""
-    head = [
-        "data set",
-        "best on validation",
-        "gain over SASRec on test",
-        "each modality's worth in MAF",
-        "minutes a run",
-    ]
+    head = ["data set", "best on validation", "gain over SASRec on test", "worth of a modality in MAF", "minutes a run"]
     rows = [head, ["---"] * len(head)]
     for dataset in datasets(paths, settings):
         if dataset in GENERATED:
             continue
-        found = pd.read_csv(paths.table(dataset, "results")).query(PRIMARY)
-        groups = found["group"].isin(["main", "readings", "channels", "baselines"])
-        valid = found[groups & (found["split"] == "valid") & (found["experiment"] != "item_vector_permuted")]
-        best = valid.groupby("experiment")["value"].mean().idxmax()
-        base = found.query("experiment == 'sasrec' and split == 'test'")["value"].mean()
-        compared = pd.read_csv(paths.table(dataset, "comparisons")).query(PRIMARY)
-        gained = pd.concat([pd.read_csv(paths.table(dataset, "gains")).query(PRIMARY), compared])
-        of = gained[(gained["experiment"] == best) & (gained["baseline"] == "sasrec")][:1]
-        of = of.rename(columns={"difference": "gain", "ci_low": "low", "ci_high": "high"})
-        of = of.assign(**{name: of[name] / base for name in ("gain", "low", "high")})
-        without = compared[compared["experiment"].str.startswith("without_")]
-        worth = [
-            f"{row.experiment.removeprefix('without_')} {-row.difference / base:+.1%}" for row in without.itertuples()
-        ]
+        found = _primary(paths, dataset, "results")
+        base, valid = _base(found), found[found["split"] == "valid"]
+        valid = valid[valid["group"].isin(["main", "readings", "channels", "baselines"])]
+        best = valid[valid["experiment"] != "item_vector_permuted"].groupby("experiment")["value"].mean().idxmax()
+        compared = _in_shares(_primary(paths, dataset, "comparisons"), base)
+        gained = pd.concat([_in_shares(_primary(paths, dataset, "gains"), base), compared])
+        of = gained[(gained["experiment"] == best) & (gained["baseline"] == "sasrec")]
         gain = _share(next(of.itertuples())) if len(of) else "SASRec itself"
-        rows.append(
-            [dataset, f"`{best}`", gain, ", ".join(worth).replace("%", " %"), _minutes(paths, settings, dataset, best)]
-        )
+        without = compared[compared["experiment"].str.startswith("without_")]
+        worth = [f"{row.experiment.removeprefix('without_')} {_percent(-row.gain)}" for row in without.itertuples()]
+        rows.append([dataset, f"`{best}`", gain, ", ".join(worth), _minutes(paths, settings, dataset, best)])
     return _markdown(rows)
 
 
@@ -217,4 +222,8 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 def _share(row: Any) -> str:
-    return f"{row.gain:+.1%} [{row.low:+.1%}, {row.high:+.1%}]".replace("%", " %")
+    return f"{_percent(row.gain)} [{_percent(row.low)}, {_percent(row.high)}]"
+
+
+def _percent(share: float, digits: str = "+.1") -> str:
+    return f"{share:{digits}%}".replace("%", " %")

@@ -83,7 +83,8 @@ def test_stages_lead_from_a_folder_to_result_tables(finished):
     trials = pd.read_csv(finished / "tables/trials.csv")
     assert trials.groupby("experiment").size().to_dict() == {"sasrec": 5, "maf": 9}  # as many as settings
     finalists = pd.read_csv(finished / "tables/finalists.csv")
-    assert finalists["experiment"].tolist() == ["sasrec", "sasrec", "maf", "maf"]
+    assert finalists.groupby("experiment")["trial"].agg(["size", "min"]).to_numpy().tolist() == [[2, 0], [2, 0]]
+    assert set(finalists["experiment"]) == {"sasrec", "maf"}
     [published] = pd.read_csv(finished / "tables/published.csv").itertuples()
     values = results.query(
         "experiment == 'sasrec' and split == 'test' and protocol == 'full_unseen' and metric == 'hr'"

@@ -6,6 +6,7 @@ import pytest
 from mmrec import config
 from mmrec.analysis import claims, evidence
 from mmrec.config import ConfigError
+from mmrec.report import generated
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,7 +45,7 @@ def test_tables_for_readers(tmp_path):
             for row in rows
         ]
     )
-    assert claims.as_markdown(judged).splitlines() == [
+    assert generated.verdicts(judged).splitlines() == [
         "| claim | shop | null |",
         "| --- | --- | --- |",
         "| second | supported |  |",

@@ -25,9 +25,9 @@ def table():
 def test_findings_are_of_data_that_could_tell(table):
     lines = generated.findings(table).splitlines()
     assert lines[0].startswith(
-        "- **Attention (reading A)**: better than SASRec on 0 of 1 data sets, worse on 0 (shop -2.0 %"
+        "- **Attention (reading A)**: better than SASRec in 0 of 1 comparisons, worse in 0 (shop -2.0 %"
     )
-    assert "better than SASRec on 1 of 1 data sets" in lines[1] and "demo +20.0 % [+10.0 %, +30.0 %]" in lines[3]
+    assert "better than SASRec in 1 of 1 comparisons" in lines[1] and "demo +20.0 % [+10.0 %, +30.0 %]" in lines[3]
     assert lines[-1].endswith(": tiny 80 %.")
 
 
@@ -73,7 +73,14 @@ def test_advice_is_the_model_that_validation_prefers(tmp_path, monkeypatch):
     values = [("sasrec", "valid", 0.2), ("maf", "valid", 0.3), ("item_vector_permuted", "valid", 0.9)]
     values += [("sasrec", "test", 0.1), ("maf", "test", 0.11)]
     results = pd.DataFrame(values, columns=["experiment", "split", "value"]).assign(group="main", **measure)
-    gain = {"experiment": "maf", "baseline": "sasrec", "difference": 0.01, "ci_low": 0.005, "ci_high": 0.015}
+    gain = {
+        "experiment": "maf",
+        "baseline": "sasrec",
+        "difference": 0.01,
+        "ci_low": 0.005,
+        "ci_high": 0.015,
+        "smallest": 0.01,
+    }
     lost = gain | {"experiment": "without_text", "baseline": "maf", "difference": -0.002}
     paths.tables("hm").mkdir(parents=True)
     for name, table in (
