@@ -147,9 +147,24 @@ def _recommend(chosen: argparse.Namespace) -> None:
     histories = chosen.histories and recommend.read(chosen.histories, ["user_id", "item_id"], *meaning)
     asked = (chosen.dataset, chosen.experiment, chosen.seed, chosen.bought_only)
     recommender = recommend.Recommender(paths, settings, *asked)
+    _compare(paths, chosen)
     options = {"users": users, "include_seen": chosen.include_seen, "explain": chosen.explain}
     count = recommend.write(recommender.blocks(histories, chosen.top, **options), chosen.out)
     print(f"{chosen.out}: {count:,} recommendations")
+
+
+def _compare(paths: config.Paths, chosen: argparse.Namespace) -> None:
+    """Name the experiment that validation prefers to the chosen one, if there are results."""
+    import pandas as pd
+
+    from mmrec.progress import report
+    from mmrec.report.generated import preferred
+
+    if (table := paths.table(chosen.dataset, "results")).exists():
+        ndcg = preferred(pd.read_csv(table))
+        if ndcg.get(chosen.experiment, ndcg.max()) < ndcg.max():
+            gap = f"NDCG@10 {ndcg.max():.4f}, {chosen.experiment} {ndcg[chosen.experiment]:.4f}"
+            report(f"{chosen.dataset}: on validation {ndcg.idxmax()} is best ({gap}): --experiment {ndcg.idxmax()}")
 
 
 if __name__ == "__main__":

@@ -191,9 +191,7 @@ def advice(paths: Paths, settings: Config) -> str:
         if dataset in GENERATED:
             continue
         found = _primary(paths, dataset, "results")
-        base, valid = _base(found), found[found["split"] == "valid"]
-        valid = valid[valid["group"].isin(["main", "readings", "channels", "baselines"])]
-        best = valid[valid["experiment"] != "item_vector_permuted"].groupby("experiment")["value"].mean().idxmax()
+        base, best = _base(found), preferred(found).idxmax()
         compared = _in_shares(_primary(paths, dataset, "comparisons"), base)
         gained = pd.concat([_in_shares(_primary(paths, dataset, "gains"), base), compared])
         of = gained[(gained["experiment"] == best) & (gained["baseline"] == "sasrec")]
@@ -202,6 +200,13 @@ def advice(paths: Paths, settings: Config) -> str:
         worth = [f"{row.experiment.removeprefix('without_')} {_percent(-row.gain)}" for row in without.itertuples()]
         rows.append([dataset, f"`{best}`", gain, ", ".join(worth), _minutes(paths, settings, dataset, best)])
     return _markdown(rows)
+
+
+def preferred(results: pd.DataFrame) -> pd.Series:
+    """Mean NDCG@10 (full_unseen) on validation of each experiment that one may use, from results.csv."""
+    valid = results.query(f"{PRIMARY} and split == 'valid'")
+    valid = valid[valid["group"].isin(["main", "readings", "channels", "baselines"])]
+    return valid[valid["experiment"] != "item_vector_permuted"].groupby("experiment")["value"].mean()
 
 
 def _minutes(paths: Paths, settings: Config, dataset: str, experiment: str) -> str:

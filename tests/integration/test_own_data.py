@@ -15,11 +15,13 @@ import pytest
 
 from mmrec import config
 from mmrec.data import sources
+from mmrec.report import generated
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text().split("## Your own data\n")[1].split("\n## ")[0]
 [COMMANDS] = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 [RECOMMEND] = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "own_data.md").read_text(), re.DOTALL)
+[SAVE, LOAD] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own_data.md").read_text(), re.DOTALL)
 [ENTRY] = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
 SHOP = {"shoppers": 200, "items": 150, "mean_length": 9.0}
 
@@ -122,6 +124,26 @@ def test_the_page_on_own_data_leads_to_recommendations(project, finished):
         pd.read_parquet(project / "data/processed/my_shop/users.parquet")
     )
     assert {"because_1", "fall_1"} <= set(pd.read_csv(project / "recs.csv"))
+    results = pd.read_csv(project / "reports" / "my_shop" / "tables" / "results.csv")
+    best = generated.preferred(results).idxmax()
+    for experiment in {"maf", "sasrec"} - {best}:
+        ended = call(project, f"python -m mmrec recommend my_shop --experiment {experiment} --out recs.csv")
+        assert f"on validation {best} is best" in ended.stderr
+
+
+@pytest.mark.slow
+def test_the_lines_of_python_on_own_data(project, finished, tmp_path):
+    known = pd.read_parquet(project / "data/processed/my_shop/items.parquet")["id"]
+    block = (
+        LOAD.replace("i012", known[0]).replace("i345", known[1]).replace("Recommender.load", "got = Recommender.load")
+    )
+    ended = call(project, f"python - <<'END'\n{block}\nprint(list(got.columns), len(got))\nEND")
+    assert "['user', 'rank', 'item_id', 'score', 'title'] 5" in ended.stdout, ended.stderr
+    frame = "import pandas as pd\nframe = pd.DataFrame({'item_id': ['a'], 'vector': [[1.0]]})\n"
+    (tmp_path / "save.py").write_text(frame + SAVE)
+    ended = call(project, f"cd {tmp_path} && python save.py")
+    assert ended.returncode == 0, ended.stderr
+    assert list(pd.read_parquet(tmp_path / "data/raw/my_shop/features/image.parquet")["item_id"]) == ["a"]
 
 
 def stale(project: Path) -> set[str]:
