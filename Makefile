@@ -26,7 +26,7 @@ demo: setup ## the generated shop and its negative control, from nothing to resu
 	dvc repro results@demo results@demo_null probe@demo probe@demo_null explore@demo
 
 replicate: setup ## every data set whose raw files this machine has or can make, then the verdicts
-	set -o pipefail; targets=$$(python -m mmrec stages) && dvc repro $$targets null_shops && dvc repro claims
+	set -o pipefail; targets=$$(python -m mmrec stages) && dvc repro $$targets controls && dvc repro claims
 
 check: setup lint ## lint, unit and golden tests, in at most 2 minutes
 	pytest --numprocesses 2 --dist worksteal -m "not slow" tests/unit $(wildcard tests/golden)

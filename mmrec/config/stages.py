@@ -60,7 +60,7 @@ def _as_dicts(experiments: list[Experiment]) -> list[dict[str, Any]]:
 
 
 def write(paths: Paths, settings: Config) -> None:
-    """Bring data/settings/ up to date: <dataset>/<stage>.json, and claims.json and null_shops.json.
+    """Bring data/settings/ up to date: <dataset>/<stage>.json, and claims.json and controls.json.
 
     A file whose content stays is left alone; a file of a stage or data set that is gone is removed.
     """
@@ -69,8 +69,9 @@ def write(paths: Paths, settings: Config) -> None:
     wanted = {folder / name / f"{stage}.json": about for name in found for stage, about in found[name].items()}
     wanted[folder / "claims.json"] = {name: stages["results"] for name, stages in found.items()}
     if "demo" in found:
-        readings = _as_dicts(settings.resolve("demo", "readings")) if "readings" in settings.experiments else []
-        wanted[folder / "null_shops.json"] = {"train": found["demo"]["train"], "readings": readings}
+        known = [group for group in ("readings", "channels") if group in settings.experiments]
+        further = _as_dicts(settings.resolve("demo", *known)) if known else []
+        wanted[folder / "controls.json"] = {"train": found["demo"]["train"], "further": further}
     for path in set(folder.rglob("*.json")) - set(wanted):
         path.unlink()
         if not any(path.parent.iterdir()):

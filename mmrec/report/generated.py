@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from mmrec.analysis import claims, null_shops
+from mmrec.analysis import claims, controls
 from mmrec.analysis.evidence import TOLD, Verdict
 from mmrec.config import Config, ConfigError, Paths
 from mmrec.data import provenance
@@ -77,7 +77,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
     judged = pd.read_csv(paths.reports() / "claims.csv")
     judged = judged[judged["dataset"].isin(datasets(paths, settings))]
     blocks = {
-        "findings": "\n".join([findings(table), *false_findings(paths)]),
+        "findings": "\n".join([findings(table), *instruments(paths)]),
         "results": results(table),
         "counts": counts(judged),
         "verdicts": verdicts(judged),
@@ -130,16 +130,23 @@ def findings(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def false_findings(paths: Paths) -> list[str]:
-    """How often the rules find an effect where there is none, if notebook 9 has asked."""
-    path = paths.reports() / "null_shops.csv"
+def instruments(paths: Paths) -> list[str]:
+    """What the rules find in generated shops of known effects, if notebook 9 has asked."""
+    path = paths.reports() / "controls.csv"
     if not path.exists():
         return []
     found = pd.read_csv(path)
-    share, low, high = null_shops.rate(found)
+    null = found[found["kind"] == "null"]
+    share, low, high = controls.rate(null)
     interval = ", ".join(_percent(end, ".1") for end in (low, high))
-    told = f"- **False findings**: {_percent(share, '.1')} [{interval}] of {len(found)} verdicts"
-    return [f'{told} on {found["shop"].nunique()} generated shops without any effect are "supported".']
+    told = f"- **False findings**: {_percent(share, '.1')} [{interval}] of {len(null)} verdicts"
+    lines = [f'{told} on {null["shop"].nunique()} generated shops without any effect are "supported".']
+    if len(planted := controls.overview(found[found["kind"] != "null"]).reset_index()):
+        each = [
+            f"{row.kind} planted: `{row.experiment}` {row.supported} of {row.shops}" for row in planted.itertuples()
+        ]
+        lines.append(f"- **Planted channels** found: {', '.join(each)}.")
+    return lines
 
 
 def results(table: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((ROOT / "reports").rglob("*.ipynb"))
-OF_ALL = ["08_claims", "09_null_shops", "summary"]  # notebooks that are not of one data set
+OF_ALL = ["08_claims", "09_controls", "summary"]  # notebooks that are not of one data set
 # Data sets that nobody may redistribute. Their notebooks were executed before modules moved and differ from the sources
 # in names; archived runs hold their tables. The next run of a data set brings its notebooks up and it leaves this set.
 OLDER = {"beauty_2014", "beauty_2014_sampled", "hm", "hm_by_time", "movielens_1m_1500_users"}
@@ -74,7 +74,7 @@ LONG = {
     "finalists",
     "train",
     "ablate",
-    "null_shops",
+    "controls",
 }  # some draw, and a new figure is no reason to train again
 
 
@@ -99,7 +99,7 @@ def test_a_figure_is_no_dep_of_training():
 @pytest.mark.parametrize("name", [name for name in STAGES if name not in ("fetch", "settings")])
 def test_deps_name_the_notebook_and_the_settings_of_the_stage(name):
     notebook = STAGES[name]["cmd"].split()[4]
-    settings = name if name in ("claims", "null_shops") else f"${{key}}/{name}"
+    settings = name if name in ("claims", "controls") else f"${{key}}/{name}"
     assert {f"notebooks/{notebook}.ipynb", f"data/settings/{settings}.json"} <= set(STAGES[name]["deps"])
 
 
@@ -107,7 +107,7 @@ def test_every_stage_has_settings_on_every_data_set():
     settings = config.load(ROOT / "params.yaml")
     assert {stage["foreach"] for stage in PIPELINE["stages"].values() if "foreach" in stage} == {"${datasets}"}
     for dataset in settings.datasets:
-        of_all = ("claims", "null_shops", "settings")
+        of_all = ("claims", "controls", "settings")
         assert list(stages.of_stages(settings, dataset)) == [name for name in STAGES if name not in of_all]
 
 
