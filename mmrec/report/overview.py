@@ -1,5 +1,6 @@
 """Tables of the settings of a data set's experiments, controls included."""
 
+import textwrap
 from dataclasses import asdict
 
 import pandas as pd
@@ -26,9 +27,13 @@ def differences(experiments: list[config.Experiment]) -> pd.DataFrame:
 
 
 def overview(experiments: list[config.Experiment]) -> pd.DataFrame:
-    """Settings, a column an experiment; blank: the experiment has no such setting."""
+    """Settings, a column an experiment; blank: it has no such setting. A line names those that are shared."""
     rows = [_settings(experiment) for experiment in experiments]
-    return pd.DataFrame(rows, index=[experiment.name for experiment in experiments]).T.fillna("")
+    table = pd.DataFrame(rows, index=[experiment.name for experiment in experiments]).T
+    same = (table.nunique(axis=1) == 1) & (table.count(axis=1) > 1)
+    alike = [f"{name} {of.dropna().iloc[0]}" for name, of in table[same].iterrows()]
+    print(textwrap.fill(f"Shared by all that have it: {'; '.join(alike)}.", 110))
+    return table[~same].fillna("")
 
 
 def _settings(experiment: config.Experiment) -> dict[str, str]:

@@ -20,10 +20,10 @@ COMPARISON_COLUMNS = ["group", "experiment", "baseline", *MEASURE, *INTERVAL]
 COMPARISON_COLUMNS += ["effect", "smallest", "p_value", "p_holm", "users", "seeds"]
 
 
-def first(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The first `ROWS` of a table, main experiments first; a line says where `name`.csv has the others."""
+def first(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The first `ROWS` of a table, main experiments first; a line says that `source` has the others."""
     if len(table) > ROWS:
-        print(f"the first {ROWS} of {len(table)} rows; all: tables/{name}.csv")
+        print(f"the first {ROWS} of {len(table)} rows; all: {source}")
     return table.head(ROWS)
 
 
@@ -107,6 +107,18 @@ def comparisons_table(ranks: pd.DataFrame, controls: str | Mapping[str, str], ks
     table["group"] = table["experiment"].map(ranks.groupby("experiment")["group"].first())
     table["p_holm"] = table.groupby(["group", *MEASURE], sort=False, dropna=False)["p_value"].transform(holm)
     return table[COMPARISON_COLUMNS]
+
+
+def beside_validation(comparisons: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """`comparisons` with the same difference on validation, which chose the settings, after `difference`."""
+    valid = results[results["split"] == "valid"].groupby(["experiment", *MEASURE], dropna=False)["value"].mean()
+    ours, theirs = (
+        valid.reindex(pd.MultiIndex.from_frame(comparisons[[name, *MEASURE]])).to_numpy()
+        for name in ("experiment", "baseline")
+    )
+    table = comparisons.copy()
+    table.insert(table.columns.get_loc("difference") + 1, "validation", ours - theirs)
+    return table
 
 
 def slices_table(ranks: pd.DataFrame, baseline: str, slices: dict[str, pd.Series]) -> pd.DataFrame:

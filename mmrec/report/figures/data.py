@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, fitted, label_rows
+from mmrec.report.figures.style import ACCENT, MUTED, PALETTE, beside_chance, fitted, label_rows, message
 
 THUMBNAIL = 96  # pixels; providers do not allow larger copies of their pictures
 CAPTION = 24  # characters below a picture
@@ -31,6 +31,9 @@ def shape_of_data(lengths: np.ndarray, counts: np.ndarray) -> Figure:
         axis.set_major_formatter("{x:g}")
     right.yaxis.set_minor_formatter(NullFormatter())
     right.set(xlabel="rank of the item (1: most chosen)", ylabel="interactions", title="Popularity")
+    top = np.sort(counts)[::-1][: -(-len(counts) // 10)].sum() / counts.sum()
+    half = f"Half of the users chose at most {np.median(lengths):.0f} items"
+    message(figure, f"{half}; a tenth of the items has {top:.0%} of the choices")
     return figure
 
 
@@ -39,7 +42,10 @@ def presence(shares: dict[str, float]) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.4 * len(shares)))
     bars = axes.barh(list(shares), [100 * share for share in shares.values()], color=PALETTE[1])
     axes.bar_label(bars, fmt="%.1f %%", padding=3)
-    axes.set(xlim=(0, 112), xlabel="items that have the modality (%)", title="What is known of the items")
+    axes.set(xlim=(0, 112), xlabel="items that have the modality (%)")
+    if shares:
+        least = min(shares, key=shares.get)
+        axes.set_title(f"Least known is {least}: {shares[least]:.0%} of the items have it")
     axes.invert_yaxis()
     return figure
 
@@ -85,6 +91,10 @@ def consecutive_similarity(table: pd.DataFrame) -> Figure:
     labels = ("paired at random (dot: mean, whisker: 95 % of pairings)", "consecutive choices")
     beside_chance(axes, table, "consecutive", labels, markersize=4)
     label_rows(axes, table["modality"])
-    axes.set(xlabel="mean cosine of standardised features", title="Do consecutive choices resemble each other?")
+    axes.set(xlabel="mean cosine of standardised features")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    if len(table):
+        most = table.loc[(table["consecutive"] - table["chance"]).idxmax()]
+        near = f"{most['consecutive']:.2f}, at random {most['chance']:.2f}"
+        message(figure, f"Consecutive choices resemble each other most by {most['modality']}: {near}")
     return figure

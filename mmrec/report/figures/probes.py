@@ -17,6 +17,7 @@ from mmrec.report.figures.style import (
     differences,
     fitted,
     label_rows,
+    message,
     seed_bars,
     whiskers,
 )
@@ -38,9 +39,12 @@ def stream_shares(table: pd.DataFrame) -> Figure:
         seed_bars(axes, intervals(values).assign(values=[*values]), np.arange(len(streams)), markersize=4)
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(range(len(streams)), streams)
-        axes.set(xlabel="share of the variance of MAF's fused scores", title=f"Layer {layer}")
+        axes.set_title(f"Layer {layer}")
     grid[0, 0].invert_yaxis()
     grid[0, 0].set_ylabel("stream (bar: mean, dot: a\nseed, whisker: 95 % interval)", fontsize=8)
+    grid[0, len(layers) // 2].set_xlabel("share of the variance of MAF's fused scores")
+    last = table[table["layer"] == layers[-1]].groupby("stream", sort=False)["share"].mean()
+    message(figure, f"In the last layer {last.idxmax()} has the largest share: {last.max():.0%}")
     return figure
 
 
@@ -81,6 +85,8 @@ def attended(compared: pd.DataFrame) -> Figure:
         "mean resemblance of attended items to the last one (image, text: cosine; category: share),\n"
         "maf - sasrec (whisker: 95 % interval, not corrected)"
     )
+    more = compared["modality"][compared["ci_low"] > 0]
+    axes.set_title(f"Features turn attention to items like the last one, by: {', '.join(more) or 'no modality'}")
     return figure
 
 
@@ -104,7 +110,8 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
             place = of["level"] + step * (number - (len(modalities) - 1) / 2)
             color = PALETTE[(number + 1) % len(PALETTE)]
             name = "all at once" if modality == "all" else modality
-            axes.errorbar(place, of["ndcg_10"], yerr=error, fmt="o-", color=color, capsize=2, markersize=4, label=name)
+            line = {"fmt": f"{'os^D'[number]}-", "color": color, "capsize": 2, "markersize": 4, "label": name}
+            axes.errorbar(place, of["ndcg_10"], yerr=error, **line)
         axes.axhline(part["ndcg_10"][part["level"] == 0].iloc[0], color=INK, linewidth=0.7, label="undisturbed")
         axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
         if experiment == names[-1]:
@@ -112,6 +119,11 @@ def robustness(table: pd.DataFrame, baseline: float) -> Figure:
         if kind == "missing":
             axes.set(ylabel=f"NDCG@10 of {experiment} on test\n(whisker: 95 % interval of the drop)")
     figure.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=6, fontsize=9)
+    whole = table[table["level"] == 0].groupby("experiment")["ndcg_10"].first()
+    none = table[(table["kind"] == "missing") & (table["modality"] == "all")].sort_values("level", kind="stable")
+    left = none.groupby("experiment", sort=False)["ndcg_10"].last()
+    costs = ", ".join(f"{name} {1 - ndcg / whole[name]:.0%}" for name, ndcg in left.items())
+    message(figure, f"Share of NDCG@10 that is lost without any feature: {costs}")
     return figure
 
 
@@ -130,6 +142,12 @@ def slices(table: pd.DataFrame) -> Figure:
         axes.locator_params(axis="x", nbins=3)  # -0.0050 is wide
         axes.set_title(SLICES.get(name, name), fontsize=10)
         axes.set_xlabel(f"NDCG@10 on test, {experiment} - sasrec\n(95 % interval, not corrected)", fontsize=9)
+    sure, told = table[table["ci_low"] > 0], "No part of the users gains for certain"
+    if len(sure):
+        most = sure.loc[sure["difference"].idxmax()]
+        part = f"{SLICES.get(most['slice'], most['slice'])}: {most['label']}"
+        told = f"Largest certain gain: {most['experiment']}, {part}"
+    message(figure, told)
     return figure
 
 
@@ -147,6 +165,8 @@ def gradient_agreement(curves: pd.DataFrame) -> Figure:
     left.set(xlabel="epoch", ylabel="cosine (mean over steps)", title="Gradients of a task and of the next item")
     right.set(xlabel="epoch", ylabel="steps (%)", ylim=(-3, 103), title="Steps in conflict (cosine < 0)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
+    told = ", ".join(f"{task} {curves[f'cos_id_{task}'].mean():+.2f}" for task in tasks)
+    message(figure, f"Mean cosine with the gradient of the next item: {told}")
     return figure
 
 
@@ -162,9 +182,13 @@ def modality_dropout(table: pd.DataFrame, baseline: float) -> Figure:
         place = 100 * of["level"]
         axes.plot(place, of["without"], "o-", color=PALETTE[1], markersize=4, label="maf, trained without it")
         dropped = {"color": PALETTE[2], "markersize": 4, "label": "maf, trained with modality dropout"}
-        axes.errorbar(place, of["ndcg_10"], yerr=whiskers(of), fmt="o-", capsize=2, **dropped)
+        axes.errorbar(place, of["ndcg_10"], yerr=whiskers(of), fmt="s:", capsize=2, **dropped)
         axes.axhline(baseline, color=MUTED, linestyle="--", label="sasrec")
         axes.set(xlabel="items without it (%)", title="all at once" if modality == "all" else modality)
-    grid[0, 0].set(ylabel="NDCG@10 on test (whisker: 95 %\ninterval of red - blue)")
+    grid[0, 0].set(ylabel="NDCG@10 on test (whisker: 95 %\ninterval of their difference)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    end = table[table["modality"] == modalities[-1]].sort_values("level", kind="stable").iloc[-1]
+    what = "all modalities" if end["modality"] == "all" else end["modality"]
+    told = f"modality dropout changes NDCG@10 by {end['ndcg_10'] - end['without']:+.4f}"
+    message(figure, f"{end['level']:.0%} without {what}: {told}")
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, seed_bars, whiskers
+from mmrec.report.figures.style import ACCENT, INK, MUTED, PALETTE, message, seed_bars, whiskers
 
 VERDICTS = {
     "supported": (PALETTE[3], "s"),
@@ -32,6 +32,8 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
     left.set(xlabel="epoch", ylabel="loss of the next item (nats)", title="Training (a line: a seed)")
     right.set(xlabel="epoch", ylabel="NDCG@10 on validation", title="Validation (dot: best epoch)")
     left.legend()
+    best = curves.groupby(["experiment", "seed"])["valid_ndcg_10"].max().groupby("experiment").mean()
+    message(figure, f"Best on validation: {best.idxmax()}, NDCG@10 {best.max():.4f} (mean over seeds)")
     return figure
 
 
@@ -50,8 +52,11 @@ def trials(table: pd.DataFrame) -> Figure:
     axes.plot(table["valid_ndcg_10"][first], row[first], label="as it stood", **ring)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="NDCG@10 on validation, best epoch of a trial", title="Trials")
-    axes.legend()
+    best, before = table.loc[table["valid_ndcg_10"].idxmax()], table[first].set_index("experiment")["valid_ndcg_10"]
+    found = f"NDCG@10 {best['valid_ndcg_10']:.4f}, as it stood {before[best['experiment']]:.4f}"
+    axes.set_xlabel("NDCG@10 on validation, best epoch of a trial")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    message(figure, f"Best on validation: {best['experiment']}, {found}")
     return figure
 
 
@@ -81,6 +86,10 @@ def results_bars(table: pd.DataFrame, measure: str) -> Figure:
     figure, axes, place = _rows(table["group"], table["experiment"])
     seed_bars(axes, table, place, markersize=3, alpha=0.6)
     axes.set(xlabel=f"{measure}\n(bar: mean, dot: a seed, whisker: 95 % interval of the mean over seeds)")
+    best = table.loc[table["mean"].idxmax()]
+    base = table.loc[table["experiment"] == "sasrec", "mean"]
+    beside = f", sasrec {base.iloc[0]:.4f}" if len(base) and best["experiment"] != "sasrec" else ""
+    axes.set_title(f"{best['experiment']} leads: {measure} {best['mean']:.4f}{beside}")
     return figure
 
 
@@ -91,6 +100,7 @@ def ratios(table: pd.DataFrame) -> Figure:
     source = table["source"].str.split(r" \(|:", regex=True).str[0]
     figure, axes, place = _rows(table["protocol"], table["model"] + ", " + measure + " (" + source + ")")
     ratio = table[["ours", "ci_low", "ci_high"]].div(table["published"], axis=0)
+    message(figure, f"{(ratio['ours'] >= 0.95).sum()} of {len(ratio)} published numbers are reached (0.95 or more)")
     axes.axvspan(0.95, 1.05, color=MUTED, alpha=0.25, linewidth=0)
     axes.axvline(1, color=MUTED, linewidth=1)
     dot = {"fmt": "o", "color": ACCENT, "ecolor": INK, "capsize": 2, "markersize": 4}
@@ -116,6 +126,8 @@ def forest(table: pd.DataFrame, measure: str) -> Figure:
     better = f"difference of {measure}; right of 0: the first named is better"
     axes.set(xlabel=f"{better}\n(whisker: 95 % interval, users and seeds, not corrected)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    up = (certain & (table["difference"] > 0)).sum()
+    axes.set_title(f"Certain gains: {up} of {len(table)}; certain losses: {certain.sum() - up}")
     return figure
 
 
@@ -161,6 +173,9 @@ def verdicts(judged: pd.DataFrame) -> Figure:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=MUTED, alpha=0.25)
     axes.axvline(sum(name.startswith("demo") for name in datasets) - 0.5, color=INK, linewidth=1)
+    counted = judged[~judged["dataset"].str.startswith("demo")]["verdict"].value_counts()
+    told = ", ".join(f"{count} {name}" for name, count in counted.reindex(VERDICTS).dropna().astype(int).items())
+    axes.set_title(f"Real data: {told}")
     axes.set_xlabel("a mark a row of evidence; blank: none; left of the line: generated data", fontsize=8, loc="left")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize=9)
     return figure

@@ -73,6 +73,11 @@ def seed_bars(axes: Axes, table: pd.DataFrame, place: np.ndarray, **dot: float) 
         axes.plot(values, np.full(len(values), y), "o", color=PALETTE[1], **dot)
 
 
+def message(figure: Figure, text: str) -> None:
+    """Say what the figure shows, above it; below its legend, if that is outside of the axes."""
+    figure.suptitle("\n" * bool(figure.legends) + text, x=0.01, ha="left", fontsize=11, linespacing=1.6)
+
+
 def fitted(figure: Figure, texts: Iterable[str], width: int) -> list[str]:
     """Texts of the data as labels of a figure: one line of at most `width` characters.
 

@@ -88,9 +88,19 @@ def test_the_sampled_protocol_is_named_by_the_number_of_negatives(ranks, tmp_pat
 
 
 def test_a_long_table_is_cut_and_says_where_the_rest_is(capsys):
-    assert len(tables.first(pd.DataFrame({"a": range(20)}), "results")) == 20 and not capsys.readouterr().out
-    assert tables.first(pd.DataFrame({"a": range(21)}), "results")["a"].tolist() == list(range(20))
+    assert len(tables.first(pd.DataFrame({"a": range(20)}), "tables/results.csv")) == 20 and not capsys.readouterr().out
+    assert tables.first(pd.DataFrame({"a": range(21)}), "tables/results.csv")["a"].tolist() == list(range(20))
     assert capsys.readouterr().out == "the first 20 of 21 rows; all: tables/results.csv\n"
+
+
+def test_the_difference_on_validation_stands_beside_that_on_test(ranks):
+    comparisons = tables.comparisons_table(ranks, "a", KS)
+    results = tables.results_table(ranks, KS)
+    both = pd.concat([results.assign(split="test"), results.assign(split="valid", value=2 * results["value"])])
+    found = tables.beside_validation(comparisons, both)
+    assert found["validation"].tolist() == pytest.approx((2 * comparisons["difference"]).tolist())
+    pd.testing.assert_frame_equal(found.drop(columns="validation"), comparisons)
+    assert tables.beside_validation(comparisons, results[results["split"] == "test"])["validation"].isna().all()
 
 
 def test_columns_of_comparisons(ranks):
