@@ -31,6 +31,36 @@ def neighbours(features: Features, items: list[int], count: int) -> Tensor:
     return similarity.topk(min(1 + count, int(features.mask.sum()))).indices
 
 
+def alignment(encoded: dict[str, Features], count: int = 10, ridge: float = 1.0) -> pd.DataFrame:
+    """Does one modality of an item tell the other? Recall of an item's picture by its text, and of the reverse.
+
+    A ridge map between standardised features is fitted on a random half of the items that have both, and asked for
+    the other half: is the item's own vector among the `count` nearest to the mapped one, by cosine?
+
+    Args:
+        ridge: penalty, in mean eigenvalues of the covariance.
+
+    Returns:
+        A row a direction: given, wanted, recall, chance (`count` / asked), asked (items).
+    """
+    columns, rows = ["given", "wanted", "recall", "chance", "asked"], []
+    if not {"image", "text"} <= set(encoded):
+        return pd.DataFrame(columns=columns)
+    both = (encoded["image"].mask & encoded["text"].mask).nonzero().squeeze(1)
+    both = both[torch.randperm(len(both), generator=torch.Generator().manual_seed(SEED))]
+    known, asked = both.split([len(both) // 2, len(both) - len(both) // 2])
+    for given, wanted in (("text", "image"), ("image", "text")):
+        source, target = (standardise(encoded[name]).double() for name in (given, wanted))
+        covariance = source[known].T @ source[known]
+        covariance.diagonal().add_(ridge * covariance.diagonal().mean())
+        mapped = source[asked] @ torch.linalg.solve(covariance, source[known].T @ target[known])
+        cosine = F.normalize(mapped, dim=1) @ F.normalize(target[asked], dim=1).T
+        rank = (cosine >= cosine.diagonal()[:, None]).sum(1)  # a tie counts against the item
+        recall = (rank <= count).double().mean().item()
+        rows.append((given, wanted, recall, min(1.0, count / len(asked)), len(asked)))
+    return pd.DataFrame(rows, columns=columns)
+
+
 def example_items(encoded: dict[str, Features], modality: str, count: int) -> list[int]:
     """Items with a modality and the most other modalities, evenly spread over the catalogue."""
     held = torch.stack([features.mask for features in encoded.values()]).sum(0) * encoded[modality].mask

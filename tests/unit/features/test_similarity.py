@@ -79,3 +79,31 @@ def test_many_pairs_are_sampled(monkeypatch):
         table += similarity.consecutive_similarity(sequences_of(*users, n_items=40), {"image": look}).itertuples()
     assert (whole[0].pairs, part[0].pairs) == (102, 20)
     assert [part[0].consecutive, whole[0].consecutive] == pytest.approx([1, 1])
+
+
+# --- alignment ---------------------------------------------------------------------------------------------------
+
+
+def pair_of(make, mix: float):
+    """Pictures, and texts that are a linear map of them with a share of `mix`, of 200 items; every fifth lacks one."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(201, 6, generator=generator)
+    text = mix * image @ torch.randn(6, 4, generator=generator) + (1 - mix) * torch.randn(201, 4, generator=generator)
+    mask = torch.arange(201) % 5 != 0
+    everything = torch.arange(201) > 0
+    return {"image": make(image, mask), "text": make(text, everything)}
+
+
+def test_texts_that_are_a_map_of_pictures_find_them_and_others_do_not():
+    def make(matrix, mask):
+        return Features(matrix.where(mask[:, None], 0), mask, {})
+
+    told, untold = (similarity.alignment(pair_of(make, mix)) for mix in (1.0, 0.0))
+    assert told["given"].tolist() == ["text", "image"] and told["asked"].tolist() == [80, 80]
+    assert told["chance"].tolist() == [0.125, 0.125]
+    assert (told["recall"] > 0.7).all() and (untold["recall"] < 0.3).all()
+
+
+def test_alignment_needs_both_modalities():
+    mask = torch.arange(3) > 0
+    assert similarity.alignment({"text": Features(torch.zeros(3, 2), mask, {})}).empty
