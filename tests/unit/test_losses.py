@@ -84,15 +84,20 @@ class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
 
 def test_softmax_never_holds_all_logits(monkeypatch):
     n, v = 400, 300
-    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", 10 * v * 4)
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", 20 * v * 4)
     hidden, table = torch.randn(n, 2, requires_grad=True), torch.randn(v, 2, requires_grad=True)
     targets = torch.randint(v, (n,))
     with _Largest() as largest:
         losses.softmax(hidden, table, targets).backward()
-    assert largest.elements == 10 * v
+    assert largest.elements == 20 * v
     with _Largest() as largest:
         F.cross_entropy(hidden @ table.T, targets).backward()
     assert largest.elements == n * v  # what the measuring sees where they are held
+
+
+@pytest.mark.parametrize(("items", "rows"), [(12_101, 43), (32_768, 16), (32_800, 64), (1_000_000, 64)])
+def test_a_chunk_of_a_large_catalogue_has_rows_enough(items, rows):
+    assert losses.rows_at_once(torch.empty(items, 1)) == rows
 
 
 def test_softmax_keeps_nothing_of_the_size_of_the_logits_for_the_backward_pass():
