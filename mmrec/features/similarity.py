@@ -15,6 +15,7 @@ from mmrec.features.store import Features, standardise
 SHUFFLES = 200  # pairings at random, for the interval of chance
 PAIRS = 50_000  # at most: rows of up to 4096 numbers are held twice, and paired anew for each shuffle
 SEED = 20240527
+RARE = 5  # times an item was chosen
 
 
 def _directions(features: Features) -> Tensor:
@@ -29,6 +30,23 @@ def neighbours(features: Features, items: list[int], count: int) -> Tensor:
     similarity[:, ~features.mask] = -torch.inf
     similarity[torch.arange(len(items)), items] = torch.inf  # itself comes first
     return similarity.topk(min(1 + count, int(features.mask.sum()))).indices
+
+
+def portrait(sequences: Sequences, near: pd.DataFrame) -> pd.DataFrame:
+    """portrait.csv, one row: what may tell shops where content helps from those where it does not.
+
+    users, items, interactions; `rare`, the share of test answers that were chosen at most `RARE` times in training; for
+    each modality the excess of `near`, see `consecutive_similarity`.
+    """
+    target = sequences.items[sequences.test[sequences.test >= 0]] - 1
+    rare = (sequences.item_counts()[target] <= RARE).double().mean().item()
+    told = {
+        "users": len(sequences.test),
+        "items": sequences.n_items,
+        "interactions": len(sequences.items),
+        "rare": rare,
+    }
+    return pd.DataFrame([told | dict(zip(near["modality"], near["excess"], strict=True))])
 
 
 def alignment(encoded: dict[str, Features], count: int = 10, ridge: float = 1.0) -> pd.DataFrame:

@@ -84,6 +84,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
         "main": main_results(paths, settings),
         "provenance": origins(paths),
         "advice": advice(paths, settings),
+        "content": content(paths, table),
     }
     for file in [paths.root / "README.md", *sorted((paths.root / "docs").glob("*.md"))]:
         text = file.read_text(encoding="utf-8")
@@ -206,6 +207,21 @@ def advice(paths: Paths, settings: Config) -> str:
         without = compared[compared["experiment"].str.startswith("without_")]
         worth = [f"{row.experiment.removeprefix('without_')} {_percent(-row.gain)}" for row in without.itertuples()]
         rows.append([dataset, f"`{best}`", gain, ", ".join(worth), _minutes(paths, settings, dataset, best)])
+    return _markdown(rows)
+
+
+def content(paths: Paths, gained: pd.DataFrame) -> str:
+    """What may tell shops where content helps, beside the gain of the item vector: a row a data set."""
+    head = ["data set", "choices an item", "rare answers", "image", "text", "category", "item vector"]
+    rows = [head, ["---"] * len(head)]
+    vectors = gained[gained["experiment"] == "item_vector"].set_index("dataset")
+    for dataset in gained["dataset"].unique():
+        if not (path := paths.table(dataset, "portrait")).exists():
+            continue
+        of = pd.read_csv(path).iloc[0]
+        excess = [f"{of[name]:+.3f}" if name in of else "" for name in ("image", "text", "category")]
+        gain = _share(vectors.loc[dataset]) if dataset in vectors.index else ""
+        rows.append([dataset, f"{of['interactions'] / of['items']:.1f}", _percent(of["rare"], ".0"), *excess, gain])
     return _markdown(rows)
 
 

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -107,3 +110,18 @@ def test_texts_that_are_a_map_of_pictures_find_them_and_others_do_not():
 def test_alignment_needs_both_modalities():
     mask = torch.arange(3) > 0
     assert similarity.alignment({"text": Features(torch.zeros(3, 2), mask, {})}).empty
+
+
+def test_a_portrait_counts_rare_answers_of_test_users():
+    sequences = sequences_of([1, 2, 3], [1, 2, 2], [1, 2, 1], n_items=3)
+    sequences = replace(sequences, test=torch.tensor([2, -1, 8]))
+    near = pd.DataFrame({"modality": ["text"], "excess": [0.25]})
+    found = similarity.portrait(sequences, near).iloc[0]
+    assert (found["users"], found["items"], found["interactions"], found["text"]) == (3, 3, 9, 0.25)
+    chosen = sequences.item_counts()
+    answers = [3, 1]
+    assert found["rare"] == np.mean([chosen[item - 1] <= similarity.RARE for item in answers])
+    often = replace(
+        sequences, items=sequences.items.repeat(4), offsets=4 * sequences.offsets, train_end=4 * sequences.train_end
+    )
+    assert similarity.portrait(often, near).iloc[0]["rare"] == 0.5

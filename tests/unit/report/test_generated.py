@@ -91,3 +91,13 @@ def test_advice_is_the_model_that_validation_prefers(tmp_path, monkeypatch):
         table.to_csv(paths.table("hm", name), index=False)
     *_, row = generated.advice(paths, settings).splitlines()
     assert row == "| hm | `maf` | +10.0 % [+5.0 %, +15.0 %] | text +2.0 % |  |"
+
+
+def test_content_stands_beside_the_gain_of_the_item_vector(table, tmp_path):
+    paths = config.Paths(tmp_path, tmp_path)
+    paths.tables("shop").mkdir(parents=True)
+    told = {"users": 9, "items": 4, "interactions": 10, "rare": 0.25, "text": 0.1234}
+    pd.DataFrame([told]).to_csv(paths.table("shop", "portrait"), index=False)
+    assert generated.content(paths, table).splitlines()[2:] == [
+        "| shop | 2.5 | 25 % |  | +0.123 |  | +12.0 % [+9.0 %, +15.0 %] |"
+    ]
