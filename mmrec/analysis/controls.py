@@ -1,6 +1,6 @@
 """Controls of the instruments: generated shops whose effects are known, judged by the rules of the claims.
 
-    null       items and shoppers of the shop's own; the demo's features in random order: nothing is to be found
+    nothing    items and shoppers of the shop's own; the demo's features in random order: nothing is to be found
     content    the demo's items; the next one looks like the last: features tell the item, so the item vector is to gain
     attention  the demo's items and reasons; pictures and texts in random order: categories tell which earlier item
                counts, and no feature tells the next one's looks, so attention is to gain
@@ -28,7 +28,7 @@ from mmrec.statistics import compare_all, holm
 DATASET = "demo"
 BASELINE = "sasrec"
 SHOPPERS = 500  # of a content shop: with few choices of an item, ids alone cannot tell what it looks like
-PERMUTED = {"null": ("image", "text", "category"), "content": (), "attention": ("image", "text")}
+PERMUTED = {"nothing": ("image", "text", "category"), "content": (), "attention": ("image", "text")}
 
 
 def judge(
@@ -77,7 +77,7 @@ def draw(pool: inputs.Data, ids: list[str], settings: Config, kind: str, shop: i
     """
     about = settings.datasets[DATASET]
     source = replace(about.source, seed=about.source.seed + 1 + shop)
-    catalogue = draw_catalogue(source if kind == "null" else about.source)
+    catalogue = draw_catalogue(source if kind == "nothing" else about.source)
     if kind == "content":  # one department: a choice goes with the last item
         strengths = {"image": 0.95, "text": 0.0, "category": 0.0, "popularity": 0.0, "noise": 0.05}
         source = replace(source, shoppers=min(SHOPPERS, source.shoppers), **strengths)

@@ -77,7 +77,7 @@ def fill(paths: Paths, settings: Config) -> list[Path]:
     judged = pd.read_csv(paths.reports() / "claims.csv")
     judged = judged[judged["dataset"].isin(datasets(paths, settings))]
     blocks = {
-        "findings": "\n".join([findings(table), *instruments(paths)]),
+        "findings": findings(paths, settings, table),
         "results": results(table),
         "counts": counts(judged),
         "verdicts": verdicts(judged),
@@ -108,22 +108,27 @@ def headline(table: pd.DataFrame) -> str:
     return f"{CHANNELS[best['experiment']]}: {best['gain']:+.0%} over SASRec on {best['dataset']}"
 
 
-def findings(table: pd.DataFrame) -> str:
-    """A line for each channel, of the real data sets that could tell, and one for the planted effects."""
+def findings(paths: Paths, settings: Config, table: pd.DataFrame) -> str:
+    """A newcomer's questions, each with its answer; real data sets that could not have told `TOLD` stand apart."""
     real = table[~table["dataset"].isin(GENERATED)]
-    told, lines = real[real["smallest"] <= TOLD], []
-    for name, channel in CHANNELS.items():
-        if len(of := told[told["experiment"] == name]):
-            better, worse = (of["low"] > 0).sum(), (of["high"] < 0).sum()
-            each = ", ".join(f"{row.dataset} {_share(row)}" for row in of.itertuples())
-            count = f"better than SASRec in {better} of {len(of)} comparisons, worse in {worse}"
-            lines.append(f"- **{channel[0].upper()}{channel[1:]}**: {count} ({each}).")
-    planted = table[table["dataset"].isin(GENERATED) & (table["experiment"] == "maf")]
-    each = ", ".join(f"{row.dataset} {_share(row)}" for row in planted.itertuples())
-    lines.append(
-        f"- **Generated shops**, to check the instrument: MAF's gain where features decide, and where they mean "
-        f"nothing (demo_null): {each}."
-    )
+    told = real[real["smallest"] <= TOLD]
+    counts, each = {}, {}
+    for name in CHANNELS:
+        of = told[told["experiment"] == name]
+        counts[name] = f"{(of['low'] > 0).sum()} of {len(of)}"
+        each[name] = ", ".join(f"{row.dataset} {_share(row)}" for row in of.itertuples()) or "not run yet"
+    preferred_by = [
+        f"{dataset} `{best}`" for dataset, best in _best(paths, settings).items() if dataset in set(told["dataset"])
+    ]
+    lines = [
+        f"- **Does the paper hold?** Features that steer attention (reading A) beat SASRec for certain on "
+        f"{counts['maf']} real data sets; features that also give its values (reading B) on {counts['maf_values']}.",
+        f"- **By how much?** Reading A: {each['maf']}. Reading B: {each['maf_values']}.",
+        f"- **Do features help elsewhere?** In the item vector that is scored: {each['item_vector']}; with the "
+        f"features of other items: {each['item_vector_permuted']}.",
+        f"- **Can I trust it?** {' '.join(instruments(paths, table))}",
+        f"- **What should I use?** Validation prefers: {', '.join(preferred_by)}. [By data set](docs/what_to_use.md).",
+    ]
     small = real[(real["experiment"] == "maf") & (real["smallest"] > TOLD)]
     if len(small):
         each = ", ".join(f"{row.dataset} {_percent(row.smallest, '.0')}" for row in small.itertuples())
@@ -131,22 +136,23 @@ def findings(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def instruments(paths: Paths) -> list[str]:
-    """What the rules find in generated shops of known effects, if notebook 9 has asked."""
+def instruments(paths: Paths, table: pd.DataFrame) -> list[str]:
+    """Sentences on generated shops of known effects: the demo, its control, and those of notebook 9, if it has run."""
+    planted = table[table["dataset"].isin(GENERATED) & (table["experiment"] == "maf")]
+    each = ", ".join(f"{row.dataset} {_share(row)}" for row in planted.itertuples())
+    lines = [f"MAF where features decide (demo) and where they mean nothing (demo_null): {each}."]
     path = paths.reports() / "controls.csv"
     if not path.exists():
-        return []
+        return lines
     found = pd.read_csv(path)
-    null = found[found["kind"] == "null"]
+    null = found[found["kind"] == "nothing"]
     share, low, high = controls.rate(null)
     interval = ", ".join(_percent(end, ".1") for end in (low, high))
-    told = f"- **False findings**: {_percent(share, '.1')} [{interval}] of {len(null)} verdicts"
-    lines = [f'{told} on {null["shop"].nunique()} generated shops without any effect are "supported".']
-    if len(planted := controls.overview(found[found["kind"] != "null"]).reset_index()):
-        each = [
-            f"{row.kind} planted: `{row.experiment}` {row.supported} of {row.shops}" for row in planted.itertuples()
-        ]
-        lines.append(f"- **Planted channels** found: {', '.join(each)}.")
+    shops = f"{null['shop'].nunique()} generated shops without any effect"
+    lines.append(f"False findings: {_percent(share, '.1')} [{interval}] of {len(null)} verdicts on {shops}.")
+    if len(known := controls.overview(found[found["kind"] != "nothing"]).reset_index()):
+        each = [f"{row.kind} planted, `{row.experiment}` {row.supported} of {row.shops}" for row in known.itertuples()]
+        lines.append(f"Found in shops with a planted channel: {'; '.join(each)}.")
     return lines
 
 
@@ -195,11 +201,8 @@ def advice(paths: Paths, settings: Config) -> str:
     """What to use: a row for each real data set, the model that validation prefers."""
     head = ["data set", "best on validation", "gain over SASRec on test", "worth of a modality in MAF", "minutes a run"]
     rows = [head, ["---"] * len(head)]
-    for dataset in datasets(paths, settings):
-        if dataset in GENERATED:
-            continue
-        found = _primary(paths, dataset, "results")
-        base, best = _base(found), preferred(found).idxmax()
+    for dataset, best in _best(paths, settings).items():
+        base = _base(_primary(paths, dataset, "results"))
         compared = _in_shares(_primary(paths, dataset, "comparisons"), base)
         gained = pd.concat([_in_shares(_primary(paths, dataset, "gains"), base), compared])
         of = gained[(gained["experiment"] == best) & (gained["baseline"] == "sasrec")]
@@ -208,6 +211,12 @@ def advice(paths: Paths, settings: Config) -> str:
         worth = [f"{row.experiment.removeprefix('without_')} {_percent(-row.gain)}" for row in without.itertuples()]
         rows.append([dataset, f"`{best}`", gain, ", ".join(worth), _minutes(paths, settings, dataset, best)])
     return _markdown(rows)
+
+
+def _best(paths: Paths, settings: Config) -> dict[str, str]:
+    """Real data set -> the experiment that validation prefers."""
+    real = [name for name in datasets(paths, settings) if name not in GENERATED]
+    return {name: preferred(pd.read_csv(paths.table(name, "results"))).idxmax() for name in real}
 
 
 def content(paths: Paths, gained: pd.DataFrame) -> str:

@@ -31,7 +31,7 @@ def pool(shop, make_features):
 
 
 def test_a_null_shop_has_shoppers_of_its_own_and_features_of_other_items(demo, pool):
-    first, again, other = (controls.draw(*pool, demo, "null", number) for number in (0, 0, 1))
+    first, again, other = (controls.draw(*pool, demo, "nothing", number) for number in (0, 0, 1))
     assert torch.equal(first.sequences.items, again.sequences.items) and first.digests == again.digests
     assert first.digests != other.digests and first.sequences.items.tolist() != other.sequences.items.tolist()
     for modality, (matrix, present) in first.features.items():
@@ -85,7 +85,7 @@ def test_the_rate_counts_supported_verdicts_with_an_exact_interval():
 def test_the_overview_counts_each_kind_and_experiment_apart():
     found = pd.DataFrame(
         {
-            "kind": ["null", "null", "content"],
+            "kind": ["nothing", "nothing", "content"],
             "experiment": ["maf"] * 3,
             "difference": [0.01, -0.01, 0.03],
             "base": [0.1, 0.1, 0.1],

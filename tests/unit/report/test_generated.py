@@ -22,13 +22,34 @@ def table():
     return pd.DataFrame(ROWS, columns=columns)
 
 
-def test_findings_are_of_data_that_could_tell(table):
-    lines = generated.findings(table).splitlines()
-    assert lines[0].startswith(
-        "- **Attention (reading A)**: better than SASRec in 0 of 1 comparisons, worse in 0 (shop -2.0 %"
-    )
-    assert "better than SASRec in 1 of 1 comparisons" in lines[1] and "demo +20.0 % [+10.0 %, +30.0 %]" in lines[3]
+def test_findings_answer_with_data_that_could_tell(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(generated, "_best", lambda *_: {"shop": "item_vector", "tiny": "maf"})
+    lines = generated.findings(config.Paths(tmp_path, tmp_path), None, table).splitlines()
+    assert "(reading A) beat SASRec for certain on 0 of 1 real data sets" in lines[0]
+    assert "Reading A: shop -2.0 % [-5.0 %, +1.0 %]. Reading B: not run yet." in lines[1]
+    assert "scored: shop +12.0 % [+9.0 %, +15.0 %]; with the features of other items: shop +20.0 %" in lines[2]
+    assert "demo +20.0 % [+10.0 %, +30.0 %]" in lines[3]
+    assert "Validation prefers: shop `item_vector`. [By data set]" in lines[4]
     assert lines[-1].endswith(": tiny 80 %.")
+
+
+def test_generated_shops_are_told_by_kind(table, tmp_path):
+    paths = config.Paths(tmp_path, tmp_path)
+    paths.reports().mkdir()
+    shops = pd.DataFrame(
+        {
+            "kind": ["nothing", "nothing", "content"],
+            "shop": [0, 1, 0],
+            "experiment": ["maf", "maf", "item_vector"],
+            "difference": [0.0, 0.1, 0.1],
+            "base": 0.1,
+            "verdict": ["inconclusive", "supported", "supported"],
+        }
+    )
+    shops.to_csv(paths.reports() / "controls.csv", index=False)
+    _, false, planted = generated.instruments(paths, table)
+    assert false.startswith("False findings: 50.0 % [1.3 %, 98.7 %] of 2 verdicts on 2 generated shops")
+    assert planted == "Found in shops with a planted channel: content planted, `item_vector` 1 of 1."
 
 
 def test_the_headline_is_the_largest_certain_gain_of_real_data_with_its_own_features(table):
