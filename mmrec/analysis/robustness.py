@@ -3,7 +3,7 @@
 Letters: V items, F feature width, S seeds, U users.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,22 +21,22 @@ NOISE = (0.25, 0.5, 1.0, 2.0)  # in standard deviations of each column
 SEED = 20240527
 
 
-def missing(feature: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
+def missing(feature: tuple[Tensor, Tensor], share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Take a modality, (V + 1, F) and presence (V + 1,), from a share (0..1) of the items that have it.
 
     The items of a smaller share are among those of a larger one.
     """
     matrix, present = feature
     having = present.nonzero().squeeze(1)
-    order = torch.randperm(len(having), generator=torch.Generator().manual_seed(SEED)).to(having.device)
+    order = torch.randperm(len(having), generator=torch.Generator().manual_seed(SEED + seed)).to(having.device)
     return matrix, present.index_fill(0, having[order[: round(share * len(having))]], False)
 
 
-def noisy(feature: tuple[Tensor, Tensor], strength: float) -> tuple[Tensor, Tensor]:
+def noisy(feature: tuple[Tensor, Tensor], strength: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Add Gaussian noise to the items that have the modality: `strength` times each column's standard deviation."""
     matrix, present = feature
     spread = matrix[present].std(0, correction=0)
-    draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(SEED)).to(matrix)
+    draw = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(SEED + seed)).to(matrix)
     return torch.where(present[:, None], matrix + strength * spread * draw, matrix), present
 
 
@@ -47,34 +47,39 @@ Gains = dict[tuple[str, str, float], np.ndarray]
 
 
 def disturbed(
-    models: Callable[[Data], Iterable[Recommender]],
+    models: Callable[..., list[Recommender]],
     data: Data,
     max_length: int,
+    seeds: Sequence[int],
     kinds: Iterable[str] = tuple(DISTURBANCES),
 ) -> Gains:
     """Gains of trained models with disturbed features, one modality or all at once, by kinds of `DISTURBANCES`.
 
+    Items and noise are drawn anew for each seed: the luck of one draw is no part of an interval over seeds.
+
     Args:
-        models: data -> one trained model a seed, which reads these data.
+        models: data, `seeds=` -> trained models of these seeds, which read these data.
     """
-    whole = _gains(models, data, max_length)
-    found = {}
+
+    def gained(disturb: Callable, chosen: str, level: float) -> np.ndarray:
+        rows = []
+        for seed in seeds:
+            features = {
+                name: disturb(feature, level, seed) if chosen in (name, "all") else feature
+                for name, feature in data.features.items()
+            }
+            (model,) = models(replace(data, features=features), seeds=[seed])
+            ranks = evaluate(model.score, data.sequences, "test", max_length)["full_unseen"]
+            rows.append(gains(ranks.to_numpy(), "ndcg", 10))
+        return np.stack(rows)
+
+    whole, found = gained(missing, "none", 0.0), {}
     for kind in kinds:
         disturb, levels = DISTURBANCES[kind]
         for modality in [*data.features, "all"]:
             found[kind, modality, 0.0] = whole
-            for level in levels:
-                features = {
-                    name: disturb(feature, level) if modality in (name, "all") else feature
-                    for name, feature in data.features.items()
-                }
-                found[kind, modality, level] = _gains(models, replace(data, features=features), max_length)
+            found |= {(kind, modality, level): gained(disturb, modality, level) for level in levels}
     return found
-
-
-def _gains(models: Callable[[Data], Iterable[Recommender]], data: Data, max_length: int) -> np.ndarray:
-    ranks = (evaluate(model.score, data.sequences, "test", max_length)["full_unseen"] for model in models(data))
-    return np.stack([gains(rank.to_numpy(), "ndcg", 10) for rank in ranks])
 
 
 def losses_table(found: Gains) -> pd.DataFrame:

@@ -59,8 +59,19 @@ class Alike:
         return self.matrix[last] @ self.matrix[1:].T
 
 
+def alike(data, seeds):
+    return [Alike(data) for _ in seeds]
+
+
+def test_each_seed_has_draws_of_its_own(shop):
+    first, second = robustness.disturbed(alike, shop, 8, [0, 1])["missing", "image", 0.5]
+    assert (first != second).any()
+    alone = robustness.disturbed(alike, shop, 8, [1], ["missing"])["missing", "image", 0.5]
+    assert (alone[0] == second).all()
+
+
 def test_gains_of_every_kind_modality_level_model_and_user(shop):
-    found = robustness.disturbed(lambda data: [Alike(data), Alike(data)], shop, 8)
+    found = robustness.disturbed(alike, shop, 8, [0, 1])
     names = [*shop.features, "all"]
     assert list(found) == [
         (kind, modality, level)
@@ -75,13 +86,13 @@ def test_gains_of_every_kind_modality_level_model_and_user(shop):
 
 
 def test_items_without_images_tie_and_ties_count_against(shop):
-    found = robustness.disturbed(lambda data: [Alike(data)], shop, 8)
+    found = robustness.disturbed(alike, shop, 8, [0])
     assert not found["missing", "image", 1.0].any()
 
 
 def test_one_kind_of_disturbance_alone(shop):
-    some = robustness.disturbed(lambda data: [Alike(data)], shop, 8, ["missing"])
-    both = robustness.disturbed(lambda data: [Alike(data)], shop, 8)
+    some = robustness.disturbed(alike, shop, 8, [0], ["missing"])
+    both = robustness.disturbed(alike, shop, 8, [0])
     assert list(some) == [key for key in both if key[0] == "missing"]
     assert all((some[key] == both[key]).all() for key in some)
 
