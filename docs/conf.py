@@ -80,7 +80,11 @@ def write_sources() -> None:
         + toctree(*across, options=":maxdepth: 1\n:caption: All data sets")
         + toctree(*(f"/data_sets/{folder.name}" for folder in folders), options=":maxdepth: 2\n:caption: By data set")
     )
-    (SOURCE / "guide.md").write_text("# Guide\n" + toctree("docs/**", options=":maxdepth: 1\n:glob:"))
+    (SOURCE / "guide.md").write_text("# Guide\n" + toctree("docs/*", "decisions", options=":maxdepth: 1\n:glob:"))
+    (SOURCE / "decisions.md").write_text(
+        "# Decisions\n\nWhat was decided, why, and what had been seen before.\n"
+        + toctree("docs/decisions/*", options=":maxdepth: 1\n:glob:")
+    )
     top = ["guide", "notebooks", "Deviations <DEVIATIONS>", "Contributing <CONTRIBUTING>", "API <api/mmrec/mmrec>"]
     (SOURCE / "index.md").write_text((ROOT / "README.md").read_text() + toctree(*top, options=":hidden:"))
 
