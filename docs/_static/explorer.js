@@ -122,9 +122,9 @@
     const points = names.flatMap((model) =>
       ranks(model).map((rank, at) => ({ model, rank, state: states[at], before: ranks(model)[0] })));
     chart(part("without-chart"), "Rank of the item bought next without each modality; the table has the numbers", 760, {
-      marginLeft: 120, marginRight: 70, marginBottom: 40, height: 60 + 120 * names.length, grid: true,
+      marginLeft: 120, marginRight: 20 + 7 * d3.max(names, (name) => name.length), marginBottom: 40, height: 60 + 120 * names.length, grid: true,
       x: { type: "log", domain: [1, data.catalogue], label: "rank (1 is best)", ticks: [1, 10, 100, 1000, 10000].filter((at) => at <= data.catalogue), tickFormat: "d" },
-      y: { domain: states, label: null }, fy: { label: null },
+      y: { domain: states, label: null }, fy: { domain: names, label: null },
       marks: [
         Plot.link(points, { fy: "model", y: "state", x1: "before", x2: "rank", stroke: colour("text-muted") }),
         Plot.dot(points, { fy: "model", y: "state", x: "rank", r: 5, fill: colour("primary"), title: (d) => `${d.state}: rank ${d.rank}` }),
@@ -145,10 +145,10 @@
     const bound = d3.max(scores, (of) => Math.abs(of.score)) || 1;
     const step = Math.ceil(shown / 15), widest = 140 + 70 * shown;
     const x = { type: "band", domain: places, label: "item of the history", ticks: places.filter((_, at) => at % step === 0) };
-    const frame = { marginLeft: 80, marginBottom: 40, marginRight: layers.length > 1 ? 55 : 20, x, fy: { label: null, domain: layers, axis: layers.length > 1 ? "right" : null } };
+    const frame = { marginLeft: 80, marginBottom: 40, marginRight: layers.length > 1 ? 55 : 20, x, fy: { label: null, domain: layers, padding: 0.2, axis: layers.length > 1 ? "right" : null } };
     part("attention").replaceChildren();
     chart(part("attention"), "Weight of each item after fusion; the numbers are below", widest, {
-      ...frame, height: 60 + 100 * layers.length, y: { domain: [0, 1], label: "weight", ticks: 3, grid: true },
+      ...frame, height: 60 + 100 * layers.length, y: { domain: [0, 1], label: "weight", ticks: [0, 0.5, 1], grid: true },
       marks: [
         Plot.barY(weights, { fy: "layer", x: "place", y: "weight", fill: colour("primary"), title: (d) => `${title(d.place)}: ${d.weight}` }),
         Plot.ruleY([0]),
