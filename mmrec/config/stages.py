@@ -23,6 +23,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     given = {"given": about.given} if about.given else {}  # files that notebook 1 looks at
     negatives = [settings.protocol.negatives, settings.protocol.negatives_seed]
     main, every = (_as_dicts(settings.resolve(dataset, *groups)) for groups in (["main"], []))
+    readings = [experiment for experiment in every if experiment["group"] in ("main", "readings")]
     probes = [experiment for experiment in every if experiment["group"] in ("main", TRAINING_PROBES)]
     untuned = _as_dicts(settings.resolve(dataset, tuned=False))
     asked = {
@@ -47,8 +48,8 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "finalists": runs | {"experiments": untuned, "tuning": {"space": tuning["space"]}},
         "train": runs | {"experiments": main},
         "ablate": runs | {"experiments": every},
-        "probe": runs | {"experiments": [one for one in every if one["group"] in ("main", "readings")]},
-        "explore": runs | {"experiments": main},
+        "probe": runs | {"experiments": readings},
+        "explore": runs | {"experiments": readings},
         "probe_training": runs | {"experiments": probes},
         "results": runs | {"experiments": every},
         "published": runs | {"experiments": every},

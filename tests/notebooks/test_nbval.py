@@ -8,6 +8,7 @@ Everything is done anew but runs that this checkout has made itself since its co
 on a clean one: a run is stored under the hash of all that determines it. Without such runs all are trained.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -111,6 +112,26 @@ def test_demo_probes_are_those_of_a_new_run(recomputed):
     for name in ("attention_compared",):
         committed, anew = (pd.read_csv(root / f"reports/demo/tables/{name}.csv") for root in (ROOT, work))
         pd.testing.assert_frame_equal(committed[["modality", "users"]], anew[["modality", "users"]])
+
+
+@pytest.mark.slow
+def test_demo_explorer_has_the_ranks_of_the_tables(recomputed):
+    work, _ = recomputed
+    anew, committed = (json.loads((root / "reports/demo/explorer.json").read_text("utf-8")) for root in (work, ROOT))
+    ranks = pd.read_parquet(work / "data/results/demo/per_user.parquet").query("split == 'test'")
+    ranks = ranks[ranks["seed"] == anew["seed"]].set_index(["experiment", "user"])[anew["protocols"]]
+    for row in anew["users"]:
+        for name, answer in row["answers"].items():
+            assert answer["ranks"] == ranks.loc[(name, row["user"])].tolist(), (row["user"], name)
+    kept = [[histories(one), one["models"], one["streams"], one["modalities"]] for one in (anew, committed)]
+    assert kept[0] == kept[1]
+
+
+def histories(explorer):
+    """What does not depend on training: users, and titles of what they bought."""
+    titles = [title for title, _ in explorer["items"]]
+    bought = [(row["user"], row["length"], [*row["history"], row["target"]]) for row in explorer["users"]]
+    return [(user, length, [titles[item] for item in items]) for user, length, items in bought]
 
 
 def test_tolerance_notices_an_experiment_that_took_anothers_place():

@@ -1,7 +1,7 @@
 """Figures of the notebooks. Each function draws one figure and returns it; `show` keeps it beside the notebook."""
 
 # ruff: noqa: F401
-from mmrec.report.figures.data import consecutive_similarity, picture_grid, presence, shape_of_data
+from mmrec.report.figures.data import consecutive_similarity, picture_grid, presence, shape_of_data, thumbnail
 from mmrec.report.figures.probes import (
     attended,
     attention,

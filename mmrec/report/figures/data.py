@@ -50,7 +50,7 @@ def presence(shares: dict[str, float]) -> Figure:
     return figure
 
 
-def _thumbnail(path: Path | None) -> Image.Image | str:
+def thumbnail(path: Path | None) -> Image.Image | str:
     """The picture, at most 96 px, or why there is none. Notebook 2 counts the unreadable ones."""
     if path is None or path.is_dir():  # the folder of pictures and no name
         return "no picture"
@@ -73,7 +73,7 @@ def picture_grid(rows: Sequence[Sequence[tuple[Path | None, str]]], titles: Sequ
     for line, row in zip(grid, rows, strict=True):
         captions = fitted(figure, [caption for _, caption in row], CAPTION)
         for axes, (path, _), caption in zip(line, row, captions, strict=False):
-            picture = _thumbnail(path)
+            picture = thumbnail(path)
             if isinstance(picture, str):
                 axes.text(0.5, 0.5, picture, ha="center", va="center", color=MUTED, transform=axes.transAxes)
             else:
