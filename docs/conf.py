@@ -69,14 +69,16 @@ def data_set_page(folder: Path, title: str) -> str:
 
 
 def describe_figures(path: Path, dataset: str) -> None:
-    """Give each figure of a notebook an alternative text: the heading above it, and the data set."""
+    """Give each figure of a notebook an alternative text: its message, else the heading above it; and the data set."""
     notebook, heading = json.loads(path.read_text(encoding="utf-8")), ""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             titles = [line.strip("# \n") for line in cell["source"] if line.startswith("#")]
             heading = titles[-1] if titles else heading
         else:
-            cell["metadata"]["mystnb"] = {"image": {"alt": f"Figure: {heading} ({dataset})"}}
+            alts = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in cell["outputs"]]
+            alt = next(filter(None, alts), heading)
+            cell["metadata"]["mystnb"] = {"image": {"alt": f"Figure: {alt} ({dataset})"}}
     path.write_text(json.dumps(notebook), encoding="utf-8")
 
 

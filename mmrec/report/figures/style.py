@@ -7,10 +7,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image, display
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image as Picture
 
 from mmrec.files import atomic
 
@@ -97,21 +98,29 @@ def quantised(png: bytes) -> bytes:
 
     Equal pictures give equal bytes. Photographs get 256 colours, plots 128. There is no dithering: letters stay crisp.
     """
-    with Image.open(io.BytesIO(png)) as image:
+    with Picture.open(io.BytesIO(png)) as image:
         if image.mode == "P":
             return png
         image = image.convert("RGB")
     colours = COLOURS if image.getcolors(PHOTO) else 2 * COLOURS
-    small, kept = image.quantize(colours, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE), io.BytesIO()
+    options, kept = {"method": Picture.Quantize.MEDIANCUT, "kmeans": 1, "dither": Picture.Dither.NONE}, io.BytesIO()
+    small = image.quantize(colours, **options)
     small.save(kept, "PNG", optimize=True)
     return kept.getvalue()
 
 
 def show(figure: Figure, path: Path) -> None:
-    """Keep a figure as PNG, signed with its data set (the folder above figures/), and show it in the notebook."""
+    """Keep a figure as PNG, signed with its data set (the folder above figures/), and show it in the notebook.
+
+    Its message is the alternative text there.
+    """
     figure.supxlabel(path.parents[1].name, x=0.995, ha="right", fontsize=8, color=MUTED)
     drawn = io.BytesIO()
     figure.savefig(drawn, metadata={"Software": None})  # without the library's version in the bytes
     with atomic(path) as file:
         file.write_bytes(quantised(drawn.getvalue()))
-    plt.show()
+    titles = [figure.get_suptitle(), *(axes.get_title(at) for axes in figure.axes for at in ("left", "right"))]
+    small = io.BytesIO()
+    figure.savefig(small, dpi=figure.dpi, bbox_inches="tight")
+    plt.close(figure)
+    display(Image(small.getvalue(), alt=next(filter(None, titles), "").strip()))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mmrec.report import figures
+from mmrec.report.figures import style
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +128,18 @@ def test_a_stored_figure_names_its_data_set(tmp_path):
     first = path.read_bytes()
     figures.show(figure, path)
     assert path.read_bytes() == first
+
+
+def test_a_shown_figure_has_its_message_as_alternative_text(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(style, "display", shown.append)
+    few = figures.presence({"image": 0.5, "text": 1.0})
+    lengths = figures.shape_of_data(np.array([3, 5, 9]), np.arange(1, 21))
+    for number, figure in enumerate((few, lengths)):
+        figures.show(figure, tmp_path / "demo" / "figures" / f"{number}.png")
+    told = [picture._repr_mimebundle_()[1]["image/png"]["alt"] for picture in shown]
+    assert told[0] == "Least known is image: 50% of the items have it"
+    assert told[1] == "Half of the users chose at most 5 items; a tenth of the items has 19% of the choices"
 
 
 def png(pixels):
