@@ -9,4 +9,4 @@ from mmrec.config.experiments import *
 from mmrec.config.models import *
 from mmrec.config.params import Config, Protocol, load, project
 from mmrec.config.paths import Paths
-from mmrec.config.types import STRICT, ConfigError, InstructionSet, Modality, Name
+from mmrec.config.types import ConfigError, InstructionSet, Modality, Name

@@ -17,8 +17,7 @@ ELSEWHERE = ("models", "training", "experiments", "instruction_set")  # shown wi
 def show(settings: Config, dataset: str, name: str | None = None) -> str:
     """The table of a data set, or of one of its experiments.
 
-    Raises:
-        ConfigError: no such data set or experiment.
+    Raises ConfigError: no such data set or experiment.
     """
     settings.check_known(dataset)
     if name is None:

@@ -138,10 +138,7 @@ class Config:
         """Named layers of an experiment's settings. Later wins: defaults, data set, experiment.
 
         The last layer is `datasets.<dataset>.experiments`. A variant has the model of its control and starts from the
-        settings of its control.
-
-        Args:
-            variants: experiments that start from this one.
+        settings of its control. `variants` are experiments that start from this one.
         """
         source = self.datasets[dataset]
         upto = source.groups[: source.groups.index(group)] if group in source.groups else ["main"]
@@ -208,8 +205,7 @@ def _model(name: str, where: str) -> type[Model]:
 def load(path: Path) -> Config:
     """Read and check params.yaml.
 
-    Raises:
-        ConfigError: naming the file, the key and what is allowed.
+    Raises ConfigError: naming the file, the key and what is allowed.
     """
     try:
         raw = YAML(typ="safe").load(path)

@@ -36,8 +36,7 @@ class Paths:
     def find(cls) -> "Paths":
         """From the working directory upwards: papermill starts in the root, nbval in the notebook's folder.
 
-        Raises:
-            ConfigError: no params.yaml here or in any folder above.
+        Raises ConfigError: no params.yaml here or in any folder above.
         """
         here = Path.cwd()
         for root in (here, *here.parents):

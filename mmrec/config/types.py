@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal, dataclass_transform, get_args, get_t
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(kind: type) -> type:
@@ -18,7 +16,7 @@ def section(kind: type) -> type:
 
     A ValueError of its `__post_init__` is one more problem of its key.
     """
-    return dataclass(frozen=True, kw_only=True, config=STRICT)(kind)
+    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))(kind)
 
 
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -67,8 +65,7 @@ def validate(kind: Any, value: Any, where: str) -> Any:
 
     JSON mode lets a YAML list stand for a tuple and a YAML date for a date, and is strict in all else.
 
-    Raises:
-        ConfigError: names each wrong key behind `where`.
+    Raises ConfigError: names each wrong key behind `where`.
     """
     try:
         return _adapter(kind).validate_json(json.dumps(value, default=str), strict=True)

@@ -61,10 +61,8 @@ def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -
             both = both[torch.randperm(len(both), generator=generator)[:PAIRS]]
         left, right = directions[first[both]], directions[second[both]]
         observed = (left * right).sum(1).mean().item()
-        chance = [
-            (left * right[torch.randperm(len(right), generator=generator)]).sum(1).mean().item()
-            for _ in range(SHUFFLES)
-        ]
+        draws = (torch.randperm(len(right), generator=generator) for _ in range(SHUFFLES))
+        chance = [(left * right[order]).sum(1).mean().item() for order in draws]
         low, high = np.quantile(chance, [0.025, 0.975])
         mean = float(np.mean(chance))
         rows.append((modality, observed, mean, low, high, observed - mean, len(both)))
