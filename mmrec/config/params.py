@@ -52,8 +52,7 @@ class Config:
         for name, dataset in self.datasets.items():
             self._check_settings(name, dataset)
             self._check_groups(name, dataset)
-            for group in self.experiments:
-                self.resolve(name, group)
+            self.resolve(name, *self.experiments)
 
     def _check_settings(self, name: str, dataset: Dataset) -> None:
         trained = asdict(self.training) | dataset.training

@@ -62,13 +62,12 @@ def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
     return products.assign(
         title=products.frame["prod_name"],
         text=[_text(article) for article in described],
-        categories=[_categories(article) for article in described],
+        categories=[
+            [f"{space}: {name}" for space, column in CATEGORIES.items() if (name := _said(article[column]))]
+            for article in described
+        ],
         image=image.str[:3] + "/" + image + ".jpg",
     )
-
-
-def _categories(article: dict[str, str]) -> list[str]:
-    return [f"{space}: {name}" for space, column in CATEGORIES.items() if (name := _said(article[column]))]
 
 
 def _said(value: str) -> str:
