@@ -18,10 +18,8 @@ from typing import Any
 
 import pandas as pd
 import PIL
-import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 import transformers
 from PIL import Image
 from torch import Tensor
@@ -99,7 +97,7 @@ def _given(path: Path, items: pd.Index, unbought: bool) -> Features:
     others = len(ids) - int((place >= 0).sum())
     if others and not unbought:
         report(f"{path.name}: {others:,} of {len(ids):,} rows are of items that the sequences do not hold; left out")
-    mask = F.pad(torch.from_numpy(place >= 0), (1, 0))
+    mask = torch.nn.functional.pad(torch.from_numpy(place >= 0), (1, 0))
     matrix = torch.zeros(len(mask), rows.shape[1])
     matrix[mask] = torch.from_numpy(rows[place[place >= 0]])
     features = _features({"name": given.GIVEN, "origin": path.name, "sha256": sha256(path)}, matrix, mask, {})

@@ -6,7 +6,6 @@ Letters: V items, F feature width, n items asked about.
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmrec.data.sequences import Sequences
@@ -19,7 +18,7 @@ SEED = 20240527
 
 def _directions(features: Features) -> Tensor:
     """(V + 1, F) rows of length 1, or 0 where the item lacks the modality."""
-    return F.normalize(standardise(features), dim=1)
+    return torch.nn.functional.normalize(standardise(features), dim=1)
 
 
 def neighbours(features: Features, items: list[int], count: int) -> Tensor:

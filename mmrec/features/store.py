@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
