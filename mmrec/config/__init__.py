@@ -7,6 +7,6 @@ raises `ConfigError`: one line that names the key and the allowed values.
 from mmrec.config.datasets import *
 from mmrec.config.experiments import *
 from mmrec.config.models import *
-from mmrec.config.params import Config, Protocol, Runtime, load, project
+from mmrec.config.params import Config, Protocol, load, project
 from mmrec.config.paths import Paths
-from mmrec.config.types import STRICT, ConfigError, InstructionSet, Modality, Name
+from mmrec.config.types import ConfigError, InstructionSet, Modality, Name

@@ -8,7 +8,7 @@ import sys
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any
 
-from mmrec.config import Config, ConfigError, Experiment
+from mmrec.config import Config, Experiment
 
 Row = tuple[str, Any, str]  # setting, value, layer
 ELSEWHERE = ("models", "training", "experiments", "instruction_set")  # shown with an experiment or with `runtime`
@@ -17,17 +17,14 @@ ELSEWHERE = ("models", "training", "experiments", "instruction_set")  # shown wi
 def show(settings: Config, dataset: str, name: str | None = None) -> str:
     """The table of a data set, or of one of its experiments.
 
-    Raises:
-        ConfigError: no such data set or experiment.
+    Raises ConfigError: no such data set or experiment.
     """
     settings.check_known(dataset)
-    experiments = {experiment.name: experiment for experiment in settings.resolve(dataset)}
     if name is None:
-        rows = [*_of_dataset(settings, dataset), ("experiments", tuple(experiments), "groups")]
-    elif name in experiments:
-        rows = _of_experiment(settings, experiments[name])
+        names = tuple(experiment.name for experiment in settings.resolve(dataset))
+        rows = [*_of_dataset(settings, dataset), ("experiments", names, "groups")]
     else:
-        raise ConfigError(f"data set {dataset} has no experiment {name!r}; one of {list(experiments)}")
+        rows = _of_experiment(settings, settings.experiment(dataset, name))
     # Values come last: some are long.
     shown = [(key, layer, ", ".join(map(str, v)) if isinstance(v, tuple) else str(v)) for key, v, layer in rows]
     shown.insert(0, ("setting", "from", "value"))

@@ -2,25 +2,14 @@
 
 from dataclasses import field
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mmrec.config.experiments import Changes
-from mmrec.config.types import (
-    Count,
-    Different,
-    InstructionSet,
-    Length,
-    Modality,
-    Name,
-    Positive,
-    Seed,
-    Seeds,
-    Share,
-    section,
-)
+from mmrec.config.types import Count, InstructionSet, Length, Name, Names, Positive, Seed, Seeds, Share, section
 
+GIVEN = "given"  # the encoder of a modality whose features come with the raw files
 Addresses = tuple[Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")], ...]
 
 
@@ -41,12 +30,10 @@ class DemoSource:
     missing: Share  # items that lack a given modality
     permute_items: bool  # negative control: pictures and words move to other items
 
-    @model_validator(mode="after")
-    def _strengths_sum_to_one(self) -> Self:
+    def __post_init__(self) -> None:
         total = self.image + self.text + self.category + self.popularity + self.noise
         if abs(total - 1) > 1e-9:
             raise ValueError(f"image + text + category + popularity + noise must be 1, they are {total:g}")
-        return self
 
 
 @section
@@ -57,13 +44,11 @@ class PlacedSource:
     timestamp_format: str | None = None  # of folder, such as "%d/%m/%Y"; null: unix time, ISO 8601 or order numbers
     any_year: bool = False  # of folder: years before 1990 and after next year are right
 
-    @model_validator(mode="after")
-    def _times_are_of_a_folder(self) -> Self:
+    def __post_init__(self) -> None:
         if self.kind != "folder" and (self.timestamp_format is not None or self.any_year):
             raise ValueError(f"timestamp_format and any_year are for kind folder: {self.kind} has times of its own")
         if self.timestamp_format is not None and "%" not in self.timestamp_format:
             raise ValueError(f'timestamp_format is a pattern such as "%d/%m/%Y", not {self.timestamp_format!r}')
-        return self
 
 
 @section
@@ -89,11 +74,9 @@ class MovieLensSource:
     posters: Addresses = ()  # folders with images/<movie_id>.jpg
     pictures: Pictures = Pictures()  # how posters are fetched
 
-    @model_validator(mode="after")
-    def _all_or_none(self) -> Self:
+    def __post_init__(self) -> None:
         if len({bool(addresses) for addresses in (self.ratings, self.plots, self.posters)}) > 1:
             raise ValueError("ratings, plots and posters have addresses, or none of them has")
-        return self
 
 
 @section
@@ -106,11 +89,9 @@ class AmazonSource:
     mirrors: Addresses = ()  # folders on the web with the whole release, tried in order
     pictures: Pictures | None = None  # how pictures named in the metadata are fetched; null: none is
 
-    @model_validator(mode="after")
-    def _pictures_are_fetched(self) -> Self:
+    def __post_init__(self) -> None:
         if self.pictures is not None and not self.mirrors:
             raise ValueError("pictures are fetched by the stage that fetches the files: give mirrors")
-        return self
 
 
 Source = Annotated[DemoSource | PlacedSource | MovieLensSource | AmazonSource, Field(discriminator="kind")]
@@ -167,18 +148,15 @@ class BERT:
     batch_size: Count = 64
     stored: Precision = "float32"
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def __post_init__(self) -> None:
         if sum(origin is not None for origin in (self.name, self.package, self.path)) != 1:
             raise ValueError("give exactly one of name, package, path")
         if (self.name is None) != (self.revision is None):
             raise ValueError("name and revision go together")
-        return self
 
 
 Encoder = Annotated[VGG16 | EfficientNetLite0 | BERT, Field(discriminator="kind")]
-IMAGE_ENCODERS = (VGG16, EfficientNetLite0)
-TEXT_ENCODERS = (BERT,)
+ENCODERS = {"image": (VGG16, EfficientNetLite0), "text": BERT}
 
 
 @section
@@ -200,14 +178,9 @@ class GlobalTime:
     valid: date
     test: date
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         if not self.valid < self.test:
             raise ValueError("valid must be before test")
-        return self
-
-
-GIVEN = "given"  # the encoder of a modality whose features come with the raw files
 
 
 Split = Annotated[LeaveOneOut | GlobalTime, Field(discriminator="kind")]
@@ -237,7 +210,7 @@ class Dataset:
     text: Name | None = None
     category: bool = False
     expected: Statistics | None = None  # published size, compared with the filter's result
-    groups: Annotated[tuple[Name, ...], Different] = ("main",)
+    groups: Names = ("main",)
     seeds: Seeds | None = None  # instead of the shared `seeds`
     max_length: Length | None = None  # instead of `protocol.max_length`
     instruction_set: InstructionSet | None = None  # of its runs, instead of `runtime.instruction_set`
@@ -247,11 +220,11 @@ class Dataset:
     experiments: dict[Name, Changes] = field(default_factory=dict)  # differences of single experiments, mostly tuned
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """Modalities of the data set."""
+    def modalities(self) -> tuple[str, ...]:
+        """Those of image, text and category that are on."""
         return tuple(modality for modality in ("image", "text", "category") if getattr(self, modality))
 
     @property
-    def given(self) -> tuple[Modality, ...]:
-        """Modalities whose features come with the raw files."""
+    def given(self) -> tuple[str, ...]:
+        """Those of image and text whose features come with the raw files."""
         return tuple(modality for modality in ("image", "text") if getattr(self, modality) == GIVEN)

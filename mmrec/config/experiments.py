@@ -1,12 +1,22 @@
 """An experiment: model, training and data controls; and the search that tunes it."""
 
 from dataclasses import asdict, field, fields
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mmrec.config.models import UNTRAINED, Model
-from mmrec.config.types import Count, Modalities, Name, Positive, Seed, Share, Weight, section
+from mmrec.config.types import Count, InstructionSet, Modalities, Name, Positive, Seed, Share, Weight, section
+
+
+@section
+class Runtime:
+    """The arithmetic. CPU results are exact to the bit for one thread count and instruction set."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count  # of training, whose products are small
+    encoder_threads: Count  # of feature extraction, whose products are large
+    instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
 
 
 @section
@@ -99,13 +109,11 @@ class Space:
     text_weight: tuple[Positive, Positive]
     category_weight: tuple[Positive, Positive]
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         for name in ("learning_rate", "dropout", "image_weight", "text_weight", "category_weight"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the lowest comes first, not {low}, {high}")
-        return self
 
 
 @section

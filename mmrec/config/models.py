@@ -1,8 +1,8 @@
 """Settings of each model: the one place that defines them. A model's constructor takes its dataclass whole."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mmrec.config.types import Count, Modalities, Modality, Positive, Share, Weight, section
 
@@ -74,10 +74,8 @@ class SASRec:
     dropout: Share
     positions_from: Literal["oldest", "latest"]  # the end that positions are counted from, see `layers.Positions`
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         _heads_divide(self.dim, self.heads)
-        return self
 
 
 @section
@@ -137,8 +135,7 @@ class MAF(ItemVectors, Multimodal):
     weighting: Literal["fixed", "uncertainty"]  # uncertainty: a learned variance a loss, see `models.maf`
     modality_dropout: Share  # chance of each item in a training sequence to lack a modality
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         _heads_divide(self.dim, self.heads)
         _heads_divide(self.stream_dim, self.heads)
         stage = f"fusion_stage {self.fusion_stage}"
@@ -148,7 +145,6 @@ class MAF(ItemVectors, Multimodal):
             raise ValueError(f"{stage} adds streams: stream_dim must be dim, {self.dim}, not {self.stream_dim}")
         if self.fusion_stage == "late" and self.position == "stream":
             raise ValueError(f"{stage}: a stream of positions alone would score items; use position: added")
-        return self
 
 
 UNTRAINED = (Popularity, ItemKNN, MarkovChain)

@@ -3,39 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mmrec.config.datasets import GIVEN, IMAGE_ENCODERS, TEXT_ENCODERS, Dataset, Encoder
-from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Training, Tuning
+from mmrec.config.datasets import ENCODERS, GIVEN, Dataset, Encoder
+from mmrec.config.experiments import Changes, DataControls, Experiment, ExperimentEntry, Runtime, Training, Tuning
 from mmrec.config.models import FDSA, MODELS, UNTRAINED, Model, sees
 from mmrec.config.paths import Paths
-from mmrec.config.types import (
-    ConfigError,
-    Count,
-    DatasetName,
-    Different,
-    InstructionSet,
-    Length,
-    Name,
-    Seed,
-    Seeds,
-    section,
-    validate,
-)
-
-
-@section
-class Runtime:
-    """The arithmetic. CPU results are exact to the bit for one thread count and instruction set."""
-
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Count  # of training, whose products are small
-    encoder_threads: Count  # of feature extraction, whose products are large
-    instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
+from mmrec.config.types import ConfigError, Count, DatasetName, Different, Length, Name, Seed, Seeds, section, validate
 
 
 @section
@@ -62,8 +40,7 @@ class Config:
     tuning: Tuning
     seeds: Seeds
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         if GIVEN in self.encoders:
             raise ValueError(f"encoders.{GIVEN}: the name stands for features that come with the data; choose another")
         for name, defaults in self.models.items():
@@ -75,9 +52,7 @@ class Config:
         for name, dataset in self.datasets.items():
             self._check_settings(name, dataset)
             self._check_groups(name, dataset)
-            for group in self.experiments:
-                self.resolve(name, group)
-        return self
+            self.resolve(name, *self.experiments)
 
     def _check_settings(self, name: str, dataset: Dataset) -> None:
         trained = asdict(self.training) | dataset.training
@@ -86,12 +61,11 @@ class Config:
         where = f"datasets.{name}.models"
         for model, changes in dataset.models.items():
             validate(_model(model, where), self.models.get(model, {}) | changes, f"{where}.{model}")
-        for modality, allowed in (("image", IMAGE_ENCODERS), ("text", TEXT_ENCODERS)):
+        for modality, allowed in ENCODERS.items():
             fitting = [key for key, encoder in self.encoders.items() if isinstance(encoder, allowed)]
             if (chosen := getattr(dataset, modality)) not in (None, GIVEN, *fitting):
-                raise ValueError(
-                    f"datasets.{name}.{modality}: no {modality} encoder {chosen!r}; one of {[*fitting, GIVEN]}"
-                )
+                problem = f"no {modality} encoder {chosen!r}; one of {[*fitting, GIVEN]}"
+                raise ValueError(f"datasets.{name}.{modality}: {problem}")
 
     def _check_groups(self, name: str, dataset: Dataset) -> None:
         if dataset.groups[:1] != ("main",):
@@ -163,10 +137,7 @@ class Config:
         """Named layers of an experiment's settings. Later wins: defaults, data set, experiment.
 
         The last layer is `datasets.<dataset>.experiments`. A variant has the model of its control and starts from the
-        settings of its control.
-
-        Args:
-            variants: experiments that start from this one.
+        settings of its control. `variants` are experiments that start from this one.
         """
         source = self.datasets[dataset]
         upto = source.groups[: source.groups.index(group)] if group in source.groups else ["main"]
@@ -233,8 +204,7 @@ def _model(name: str, where: str) -> type[Model]:
 def load(path: Path) -> Config:
     """Read and check params.yaml.
 
-    Raises:
-        ConfigError: naming the file, the key and what is allowed.
+    Raises ConfigError: naming the file, the key and what is allowed.
     """
     try:
         raw = YAML(typ="safe").load(path)

@@ -31,13 +31,15 @@ class Paths:
     table = _below_work("reports/{}/tables/{}.csv")  # written by `mmrec.report.tables.save`
     figure = _below_work("reports/{}/figures/{}.png")
     archive = _below_work("reports/{}/runs.parquet")  # finished runs, see `mmrec.experiments.archive`
+    # Attributes: SHA-256 and size of every file that was ever fetched, committed; and the store, safe to delete.
+    checksums = property(lambda paths: paths.root / "references" / "checksums.json")
+    runs = property(lambda paths: paths.work / ".runs")  # see `mmrec.experiments.store`
 
     @classmethod
     def find(cls) -> "Paths":
         """From the working directory upwards: papermill starts in the root, nbval in the notebook's folder.
 
-        Raises:
-            ConfigError: no params.yaml here or in any folder above.
+        Raises ConfigError: no params.yaml here or in any folder above.
         """
         here = Path.cwd()
         for root in (here, *here.parents):
@@ -52,13 +54,3 @@ class Paths:
     def reports(self, dataset: str = "") -> Path:
         """Committed reports of a data set, or of all together."""
         return self.work / "reports" / dataset
-
-    @property
-    def checksums(self) -> Path:
-        """SHA-256 and size of every file that was ever fetched, committed."""
-        return self.root / "references" / "checksums.json"
-
-    @property
-    def runs(self) -> Path:
-        """The store of runs, see `mmrec.experiments.store`; safe to delete."""
-        return self.work / ".runs"

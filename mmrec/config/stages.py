@@ -16,10 +16,12 @@ TRAINING_PROBES = "probes"  # the group of experiments that notebook 5b looks in
 def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     """Stage -> every setting that the stage uses on `dataset`, resolved."""
     about, tuning = settings.datasets[dataset], asdict(settings.tuning)
-    raw = {
-        key: asdict(about)[key] for key in ("source", "title", "user_core", "item_core", "split", "repeats", "expected")
-    }
-    encoders = {"image": about.image, "text": about.text}
+    names = ("source", "title", "user_core", "item_core", "split", "repeats", "expected")
+    raw = {name: asdict(about)[name] for name in names}
+    features = {"source": raw["source"], "category": about.category, "runtime": asdict(settings.runtime)}
+    for modality in ("image", "text"):
+        name = getattr(about, modality)
+        features[modality] = asdict(settings.encoders[name]) if name in settings.encoders else name
     given = {"given": about.given} if about.given else {}  # files that notebook 1 looks at
     negatives = [settings.protocol.negatives, settings.protocol.negatives_seed]
     main, every = (_as_dicts(settings.resolve(dataset, *groups)) for groups in (["main"], []))
@@ -35,15 +37,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     return {
         "fetch": {"source": raw["source"]},
         "prepare": raw | {"modalities": about.modalities, "negatives": negatives} | given,
-        "features": {
-            "source": raw["source"],
-            **{
-                modality: asdict(settings.encoders[name]) if name in settings.encoders else name
-                for modality, name in encoders.items()
-            },
-            "category": about.category,
-            "runtime": asdict(settings.runtime),
-        },
+        "features": features,
         "tune": asked | {"experiments": untuned, "tuning": tuning},
         "finalists": runs | {"experiments": untuned, "tuning": {"space": tuning["space"]}},
         "train": runs | {"experiments": main},

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal, dataclass_transform, get_args, get_t
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(kind: type) -> type:
-    """A frozen dataclass of settings, by keyword alone; it refuses unknown keys and values of another type."""
-    return dataclass(frozen=True, kw_only=True, config=STRICT)(kind)
+    """A frozen dataclass of settings, by keyword alone; it refuses unknown keys and values of another type.
+
+    A ValueError of its `__post_init__` is one more problem of its key.
+    """
+    return dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))(kind)
 
 
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -31,6 +32,7 @@ Length = Annotated[int, Field(ge=2)]  # of a sequence
 Modality = Literal["image", "text", "category"]
 Modalities = Annotated[tuple[Modality, ...], Different]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Names = Annotated[tuple[Name, ...], Different]
 RESERVED = ("figures", "weights")  # reports/figures, data/raw/weights
 RULE = "a data set's name is lower-case letters, digits and _, begins with a letter, and is not a folder of the project"
 
@@ -63,8 +65,7 @@ def validate(kind: Any, value: Any, where: str) -> Any:
 
     JSON mode lets a YAML list stand for a tuple and a YAML date for a date, and is strict in all else.
 
-    Raises:
-        ConfigError: names each wrong key behind `where`.
+    Raises ConfigError: names each wrong key behind `where`.
     """
     try:
         return _adapter(kind).validate_json(json.dumps(value, default=str), strict=True)
@@ -93,9 +94,6 @@ def _keys(kind: Any, location: tuple[int | str, ...]) -> str:
         if isinstance(part, int):
             kind = kind[0]  # of every place in a tuple
         elif isinstance(kind, tuple):  # of a dict: key and value; of a union: its members, chosen by their `kind`
-            kind = next((member for member in kind if part in _tags(member)), kind[-1])
+            members = (one for one in kind if is_dataclass(one))
+            kind = next((one for one in members if part in get_args(get_type_hints(one).get("kind"))), kind[-1])
     return f"one of {list(get_type_hints(kind))}" if get_type_hints(kind) else "it has no settings"
-
-
-def _tags(kind: Any) -> tuple[Any, ...]:
-    return get_args(get_type_hints(kind).get("kind")) if is_dataclass(kind) else ()

@@ -80,10 +80,9 @@ def build(interactions: pd.DataFrame, dataset: config.Dataset, protocol: config.
     users, items = (pd.factorize(interactions[name])[0] for name in ("user_id", "item_id"))
     keep = k_core(users, items, dataset.user_core, dataset.item_core)
     if not keep.any():
-        raise SequenceError(
-            f"no interaction is left of {len(keep):,}: no users with {dataset.user_core} and items with "
-            f"{dataset.item_core} interactions; lower user_core or item_core in params.yaml"
-        )
+        wanted = f"users with {dataset.user_core} and items with {dataset.item_core} interactions"
+        mend = "lower user_core or item_core in params.yaml"
+        raise SequenceError(f"no interaction is left of {len(keep):,}: no {wanted}; {mend}")
     kept = interactions[keep]
     users, user_ids = pd.factorize(kept["user_id"], sort=True)
     items, item_ids = pd.factorize(kept["item_id"], sort=True)
@@ -182,16 +181,14 @@ def draw_negatives(users: np.ndarray, items: np.ndarray, n_items: int, count: in
     Args:
         users: (N,) 0..U-1, all present. items: (N,) 1..V; a user may have an item twice.
 
-    Raises:
-        SequenceError: a user has touched all items.
+    Raises SequenceError: a user has touched all items.
     """
     known = np.unique(users * (n_items + 1) + items)
     touched = np.bincount(known // (n_items + 1))
     count = min(count, n_items - touched.max())
     if not count:
-        raise SequenceError(
-            f"a user has all {n_items} items: no other is left to rank; leave the user out, or list more items"
-        )
+        mend = "leave the user out, or list more items"
+        raise SequenceError(f"a user has all {n_items} items: no other is left to rank; {mend}")
     generator = np.random.default_rng(seed)
     drawn = generator.integers(1, n_items + 1, (len(touched), count))
     rows = np.arange(len(drawn))

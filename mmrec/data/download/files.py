@@ -28,7 +28,6 @@ CONNECTIONS = 2  # to one host
 PROBE = 3.0  # seconds to connect, when only asking whether a server is there
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
 
-
 Files = Mapping[str, Sequence[str]]  # path below a folder -> addresses in order of preference
 
 

@@ -100,10 +100,9 @@ def fetch_pictures(
         counts = Counter(outcome.reason for outcome in fetch.passing.values())
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
         if reasons and not any(outcome.image for outcome in fetch.final.values()):
-            raise SourceError(
-                f"no picture could be fetched ({reasons}): run it again with a connection to the internet, or do "
-                f"without pictures (image: null under the data set in params.yaml)"
-            )
+            mend = "run it again with a connection to the internet, or do without pictures"
+            key = "image: null under the data set in params.yaml"
+            raise SourceError(f"no picture could be fetched ({reasons}): {mend} ({key})")
         if reasons:
             report(f"pictures: these addresses may answer another time, and are asked again in the next run: {reasons}")
         outcomes = fetch.final | fetch.passing

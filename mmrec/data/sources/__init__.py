@@ -13,8 +13,7 @@ from mmrec.data.sources import folder as own
 from mmrec.files import replacing
 from mmrec.progress import report
 
-__all__ = ["SourceError", "Tables", "fetch", "given_ids", "images", "obstacle", "quality_table", "read", "read_items"]
-__all__ += ["require_modalities", "times_of", "write"]
+__all__ = ["SourceError", "Tables", "quality_table", "read_items", "write"]  # beside the functions below
 
 READERS = {"demo": own.read, "folder": own.read, "hm": hm.read}
 FETCHED = {"amazon": amazon, "movielens": movielens}  # each has `remotes`, `placed` and `assemble`
@@ -54,10 +53,8 @@ def _look_for_placed(source: config.Source, folder: Path) -> None:
         raise SourceError(f"a data set of kind {source.kind} is not fetched: place {PLACED[source.kind]} in {folder}")
     for path in (folder, *folder.rglob("*")):
         if path.is_symlink() and not path.is_file():
-            raise SourceError(
-                f"{path} links to a folder or to nothing: DVC does not see what changes behind it; "
-                "copy the folder (cp -rL) or hard-link its files (cp -alL)"
-            )
+            problem = "links to a folder or to nothing: DVC does not see what changes behind it"
+            raise SourceError(f"{path} {problem}; copy the folder (cp -rL) or hard-link its files (cp -alL)")
     print(f"{folder} holds the placed files of a data set of kind {source.kind}")
 
 
@@ -79,10 +76,7 @@ def _is_placed(source: config.Source, folder: Path) -> bool:
 
 
 def read(source: config.Source, folder: Path, repeats: str = "first") -> Tables:
-    """The cleaned tables of `source`, read from the raw files in `folder`.
-
-    Args:
-        repeats: of a user-item pair; see `clean`.
+    """The cleaned tables of `source`, read from the raw files in `folder`; of `repeats` see `clean`.
 
     Raises SourceError: a file is missing or cannot be used; the message names the file, the line, and what to do.
     """

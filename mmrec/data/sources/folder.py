@@ -1,10 +1,9 @@
 """Bring your own data: interactions.csv, items.csv and images/ in one folder."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
-from mmrec.data.cleaning.rows import read_csv
+from mmrec.data.cleaning.rows import Rows, read_csv
 from mmrec.data.cleaning.tables import Tables, clean
 from mmrec.data.cleaning.times import timed
 
@@ -28,11 +27,10 @@ def read(folder: Path, repeats: str = "first", timestamp_format: str | None = No
         items = read_csv(folder / "items.csv", ["item_id"], content)
     else:
         bought = interactions.frame[["item_id", "line"]].assign(item_id=interactions.frame["item_id"].str.strip())
-        items = replace(interactions, frame=bought.drop_duplicates("item_id").assign(**dict.fromkeys(content, "")))
-        items = replace(items, dropped={})
+        items = Rows(file.name, bought.drop_duplicates("item_id").assign(**dict.fromkeys(content, "")))
         times = "; ".join(filter(None, [times, "no items.csv: items have ids alone"]))
     names = (dict.fromkeys(map(str.strip, text.split("|"))) for text in items.frame["categories"])
-    items = replace(items, frame=items.frame.assign(categories=[list(filter(None, each)) for each in names]))
+    items = items.assign(categories=[list(filter(None, each)) for each in names])
     tables = clean(interactions, items, folder / "images", repeats)
     tables.quality["times"] = times
     return tables

@@ -39,10 +39,8 @@ def read(path: Path, items: pd.Index | None = None) -> tuple[pd.Index, np.ndarra
     try:
         table = pq.read_table(path, columns=["item_id", "vector"])
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(
-            f"{path.name} cannot be read ({' '.join(str(error).split())}): "
-            "write a parquet file with the columns item_id and vector"
-        ) from error
+        reason, mend = " ".join(str(error).split()), "write a parquet file with the columns item_id and vector"
+        raise SourceError(f"{path.name} cannot be read ({reason}): {mend}") from error
     index, matrix = _checked(table, path)
     if items is not None and not index.isin(items).any():
         pair = f"{index[0]!r} there, {items[0]!r} in the data"
@@ -70,9 +68,8 @@ def _checked(table: pa.Table, path: Path) -> tuple[pd.Index, np.ndarray]:
     widths = pc.list_value_length(vectors).to_numpy(zero_copy_only=False)
     if len(widths) and (widths != widths[0]).any():
         row = int((widths != widths[0]).argmax())
-        raise SourceError(
-            f"{path.name}, row {row + 1}: {widths[row]} numbers, {widths[0]} in row 1; all have one width"
-        )
+        found = f"{widths[row]} numbers, {widths[0]} in row 1"
+        raise SourceError(f"{path.name}, row {row + 1}: {found}; all have one width")
     if not len(index):
         raise SourceError(f"{path.name}: there is no row")
     numbers = vectors.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)

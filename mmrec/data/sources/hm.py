@@ -49,21 +49,18 @@ def read(folder: Path, repeats: str = "first") -> Tables:
 
 
 def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
-    frame = articles.frame
-    frame = frame.assign(
-        item_id=frame["article_id"].str[:-3],
-        sold=frame["article_id"].map(bought.value_counts()).fillna(0),
-        pictured=frame["article_id"].isin(pictured),
-    )
+    ids = articles.frame["article_id"]
+    sold = ids.map(bought.value_counts()).fillna(0)
+    frame = articles.frame.assign(item_id=ids.str[:-3], sold=sold, pictured=ids.isin(pictured))
     # A product without any picture gets the path of the missing file.
     by_picture = frame.sort_values(["pictured", "sold", "article_id"], ascending=[False, False, True])
     picture = by_picture.drop_duplicates("item_id").set_index("item_id")["article_id"]
     most_bought = replace(articles, frame=frame.sort_values(["sold", "article_id"], ascending=[False, True]))
     products = most_bought.drop(most_bought.frame["item_id"].duplicated(), "another colour of the same product")
-    frame = products.frame.sort_values("line")
-    image, described = frame["item_id"].map(picture), frame.to_dict("records")
-    frame = frame.assign(
-        title=frame["prod_name"],
+    products = replace(products, frame=products.frame.sort_values("line"))
+    image, described = products.frame["item_id"].map(picture), products.frame.to_dict("records")
+    return products.assign(
+        title=products.frame["prod_name"],
         text=[_text(article) for article in described],
         categories=[
             [f"{space}: {name}" for space, column in CATEGORIES.items() if (name := _said(article[column]))]
@@ -71,7 +68,6 @@ def _products(articles: Rows, bought: pd.Series, pictured: list[str]) -> Rows:
         ],
         image=image.str[:3] + "/" + image + ".jpg",
     )
-    return replace(products, frame=frame)
 
 
 def _said(value: str) -> str:

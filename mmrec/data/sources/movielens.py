@@ -11,7 +11,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ def read(folder: Path, users: int | None = None, repeats: str = "first") -> Tabl
     unique_ids(plots, "movie_id")
     plot = frame["item_id"].map(plots.frame.set_index("movie_id")["plot"])
     text = (frame["title"] + ". " + plot).fillna(frame["title"])
-    frame = frame.assign(text=text, categories=frame["genres"].str.split("|"), image=frame["item_id"] + ".jpg")
-    tables = clean(ratings, replace(movies, frame=frame), folder / "posters", repeats)
+    movies = movies.assign(text=text, categories=frame["genres"].str.split("|"), image=frame["item_id"] + ".jpg")
+    tables = clean(ratings, movies, folder / "posters", repeats)
     tables.quality["plots"] = plots.account()
     tables.quality["examples"]["plots"] = plots.examples()
     return tables

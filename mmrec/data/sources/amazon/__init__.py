@@ -64,12 +64,11 @@ def read(folder: Path, release: int, category: str, repeats: str = "first") -> T
 def _with_pictures(items: Rows, path: Path) -> tuple[Rows, dict[str, list[str]]]:
     """Items with the `image` that `path` lists ("" for none), and the items without their picture, by reason."""
     if not path.exists():
-        return replace(items, frame=items.frame.assign(image="")), {}
+        return items.assign(image=""), {}
     fetched = read_csv(path, ["item_id", "image", "reason"]).frame.drop_duplicates("item_id").set_index("item_id")
     ids = items.frame["item_id"]
     image, reason = (ids.map(fetched[name]).fillna("") for name in ("image", "reason"))
-    lost = {name: ids[reason == name].tolist() for name in reason.unique() if name}
-    return replace(items, frame=items.frame.assign(image=image)), lost
+    return items.assign(image=image), {name: ids[reason == name].tolist() for name in reason.unique() if name}
 
 
 def files(folder: Path, release: int, category: str) -> list[Path]:

@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mmrec.data.cleaning.rows import Rows
@@ -20,7 +19,7 @@ from mmrec.data.sources.amazon.lines import numbered_lines, record
 
 LITERAL = re.compile(rb"\{'asin': '([0-9A-Za-z]+)', ")
 LONGEST_NAME = 100  # characters of a category's name
-COLUMNS = ["item_id", "title", "text", "categories"]
+COLUMNS = ["item_id", "title", "text", "categories", "line"]
 SIZE = re.compile(r"\._[A-Za-z0-9,_-]+_(?=\.[a-z]+$)")  # the part of a picture's address that scales it
 
 
@@ -48,15 +47,13 @@ def read(path: Path, release: int, category: str, reviewed: set[str]) -> tuple[R
 
     Columns: item_id, title, text (str), categories (list of str).
     """
-    products, lines, dropped, wrong = [], [], defaultdict(list), defaultdict(list)
+    products, dropped, wrong = [], defaultdict(list), defaultdict(list)
     for line, found in _first_records(path, FIELDS[release], reviewed, dropped):
         product, problems = _described(found, FIELDS[release], category)
-        products.append(product)
-        lines.append(line)
+        products.append((*product, line))
         for problem in problems:
             wrong[problem].append(line)
-    frame = pd.DataFrame(products, columns=COLUMNS).assign(line=np.array(lines, dtype=np.int64))
-    return Rows(path.name, frame, dropped).require(), wrong
+    return Rows(path.name, pd.DataFrame(products, columns=COLUMNS), dropped).require(), wrong
 
 
 def addresses(path: Path, release: int, reviewed: set[str]) -> pd.DataFrame:
@@ -96,7 +93,7 @@ def _literal(line: bytes, reviewed: set[str]) -> dict[str, Any] | None:
 
 
 def _described(found: dict[str, Any], fields: Fields, category: str) -> tuple[tuple, list[str]]:
-    """The `COLUMNS` of a product, and the names of the problems of its fields."""
+    """The `COLUMNS` of a product but its line, and the names of the problems of its fields."""
     title, brand = words.text(found.get("title")), words.text(found.get(fields.brand))
     pieces, paths = words.texts(found.get("description")), found.get(fields.categories)
     description = " ".join(filter(None, map(words.plain, pieces)))

@@ -35,24 +35,22 @@ def read(path: Path) -> Rows:
 
 def _kept(path: Path, is_csv: bool, dropped: dict[str, list[int]]) -> Iterator[tuple[str, str, Any, int]]:
     """User, item, time and line of every usable review. Other lines are appended to `dropped`, by reason."""
-    parse = _from_csv if is_csv else _from_json
     for number, line in numbered_lines(path):
         if is_csv and number == 1:
             if line.rstrip() != HEADER:
                 raise SourceError(f"{path.name}:1: the header must be {HEADER.decode()} (it is {line[:80]!r})")
-        elif reason := _reason(review := parse(line)):
+        elif reason := _reason(review := _review(line, is_csv)):
             dropped[reason].append(number)
         else:
             yield *review, number
 
 
-def _from_json(line: bytes) -> Review | None:
-    if (found := record(line)) is None:
-        return None
-    return text(found.get("reviewerID")), text(found.get("asin")), found.get("unixReviewTime")
-
-
-def _from_csv(line: bytes) -> Review | None:
+def _review(line: bytes, is_csv: bool) -> Review | None:
+    """The review in a line; None if the line is malformed."""
+    if not is_csv:
+        if (found := record(line)) is None:
+            return None
+        return text(found.get("reviewerID")), text(found.get("asin")), found.get("unixReviewTime")
     try:
         user, item, _, time = line.decode().split(",")
     except ValueError:  # another number of fields, or not UTF-8
