@@ -71,7 +71,7 @@ def alignment(encoded: dict[str, Features], count: int = 10, ridge: float = 1.0)
         covariance = source[known].T @ source[known]
         covariance.diagonal().add_(ridge * covariance.diagonal().mean())
         mapped = source[asked] @ torch.linalg.solve(covariance, source[known].T @ target[known])
-        cosine = F.normalize(mapped, dim=1) @ F.normalize(target[asked], dim=1).T
+        cosine = normalize(mapped, dim=1) @ normalize(target[asked], dim=1).T
         rank = (cosine >= cosine.diagonal()[:, None]).sum(1)  # a tie counts against the item
         recall = (rank <= count).double().mean().item()
         rows.append((given, wanted, recall, min(1.0, count / len(asked)), len(asked)))
