@@ -136,7 +136,10 @@ class EfficientNetLite0:
 
 @section
 class BERT:
-    """Any BERT, from exactly one origin: the hub (name, revision), a Python package or a folder (path)."""
+    """Any encoder of texts that transformers' AutoModel loads, from exactly one origin.
+
+    The hub (name, revision), a Python package or a folder (path).
+    """
 
     kind: Literal["bert"]
     pooling: Literal["pooler", "cls", "mean"]

@@ -6,6 +6,7 @@ Letters: V items, F feature width, n items asked about.
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmrec.data.sequences import Sequences
@@ -19,7 +20,7 @@ RARE = 5  # times an item was chosen
 
 def _directions(features: Features) -> Tensor:
     """(V + 1, F) rows of length 1, or 0 where the item lacks the modality."""
-    return torch.nn.functional.normalize(standardise(features), dim=1)
+    return F.normalize(standardise(features), dim=1)
 
 
 def neighbours(features: Features, items: list[int], count: int) -> Tensor:
@@ -71,7 +72,7 @@ def alignment(encoded: dict[str, Features], count: int = 10, ridge: float = 1.0)
         covariance = source[known].T @ source[known]
         covariance.diagonal().add_(ridge * covariance.diagonal().mean())
         mapped = source[asked] @ torch.linalg.solve(covariance, source[known].T @ target[known])
-        cosine = normalize(mapped, dim=1) @ normalize(target[asked], dim=1).T
+        cosine = F.normalize(mapped, dim=1) @ F.normalize(target[asked], dim=1).T
         rank = (cosine >= cosine.diagonal()[:, None]).sum(1)  # a tie counts against the item
         recall = (rank <= count).double().mean().item()
         rows.append((given, wanted, recall, min(1.0, count / len(asked)), len(asked)))

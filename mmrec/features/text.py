@@ -1,4 +1,6 @@
-"""Texts to vectors: any BERT, from the hub at a pinned revision, from an installed package, or from a folder.
+"""Texts to vectors by any encoder that transformers' AutoModel loads, such as BERT or MPNet.
+
+It comes from the hub at a pinned revision, from an installed package, or from a folder.
 
 B batch, T tokens, D feature.
 """
@@ -14,7 +16,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.utils import disable_progress_bars
 from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor
-from transformers import AutoTokenizer, BertModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmrec.config import BERT
 from mmrec.features import FeatureError
@@ -26,14 +28,14 @@ FILES = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "spe
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder:
-    """A frozen BERT with everything that determines its output."""
+    """A frozen encoder with everything that determines its output."""
 
     identity: dict[str, str]
     dim: int  # D
     batch_size: int
     spec: BERT
     tokenizer: PreTrainedTokenizerBase
-    network: BertModel
+    network: PreTrainedModel
     device: torch.device
 
     @torch.inference_mode()
@@ -70,16 +72,18 @@ def build(spec: BERT, root: Path, device: torch.device | str) -> TextEncoder:
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     folder, origin = _folder(spec, root)
-    network, problems = BertModel.from_pretrained(
+    network, problems = AutoModel.from_pretrained(
         folder,
         local_files_only=True,
         use_safetensors=True,
-        add_pooling_layer=spec.pooling == "pooler",
         dtype=torch.float32,
         output_loading_info=True,
     )
-    if lacking := sorted(problems["missing_keys"]):  # they would be random
+    needed = (name for name in problems["missing_keys"] if spec.pooling == "pooler" or not name.startswith("pooler."))
+    if lacking := sorted(needed):  # they would be random
         raise FeatureError(f"{WEIGHTS} of {origin} lacks {lacking[0]} ({len(lacking)} such tensors)")
+    if spec.pooling == "pooler" and getattr(network, "pooler", None) is None:
+        raise FeatureError(f"text encoder {origin}: {type(network).__name__} has no pooler: set pooling to mean or cls")
     return TextEncoder(
         identity={
             "name": "bert",

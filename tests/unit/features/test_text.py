@@ -1,6 +1,7 @@
 import json
 import shutil
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx2
@@ -8,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
-from transformers import BertConfig, BertModel
+from transformers import AutoModel, BertConfig, BertModel, DistilBertConfig, MPNetConfig
 
 from mmrec import config
 from mmrec.features import FeatureError, text
@@ -54,6 +55,29 @@ def test_padding_does_not_change_a_vector(tiny, pooling):
     torch.testing.assert_close(alone[0], beside[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(encoder([LONG])[0], beside[1], atol=1e-5, rtol=0)
     assert (beside[0] - beside[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("made", "sizes"),
+    [
+        (MPNetConfig, {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}),
+        (DistilBertConfig, {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}),
+    ],
+)
+def test_other_encoders_than_bert(tiny, tmp_path, made, sizes):
+    shutil.copytree(tiny, tmp_path / "other")
+    network = AutoModel.from_config(made(vocab_size=len(WORDS), initializer_range=0.5, **sizes)).eval()
+    network.save_pretrained(tmp_path / "other")
+    spec = bert(tmp_path / "other")
+    encoder = text.build(spec, tmp_path, "cpu")
+    tokens = encoder.tokenizer([SHORT], return_tensors="pt")
+    torch.testing.assert_close(
+        encoder([SHORT]), network(**tokens).last_hidden_state.mean(1).detach(), atol=1e-5, rtol=0
+    )
+    assert encoder([SHORT, LONG]).shape == (2, 16)
+    if made is DistilBertConfig:
+        with pytest.raises(FeatureError, match="DistilBertModel has no pooler: set pooling to mean or cls"):
+            text.build(replace(spec, pooling="pooler"), tmp_path, "cpu")
 
 
 def test_pooling_by_hand():
