@@ -30,12 +30,13 @@ from mmrec.config.types import (
 
 @section
 class Runtime:
-    """The arithmetic. CPU results are exact to the bit for one thread count and instruction set."""
+    """Arithmetic and engine. CPU results are exact to the bit for one thread count and instruction set."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Count  # of training, whose products are small
     encoder_threads: Count  # of feature extraction, whose products are large
     instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
+    engine: Literal["local", "ray"] = "local"  # of runs: processes here, or tasks of a cluster. No result depends on it
 
 
 @section

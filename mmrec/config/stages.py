@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from mmrec.config import Config, Experiment, Paths
+from mmrec.config import Config, Experiment, Paths, Runtime
 
 TRAINING_PROBES = "probes"  # the group of experiments that notebook 5b looks into
 
@@ -28,7 +28,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     asked = {
         "modalities": about.modalities,
         "protocol": asdict(settings.protocol_of(dataset)),
-        "runtime": {**asdict(settings.runtime_of(dataset)), "encoder_threads": None},  # of feature extraction alone
+        "runtime": _arithmetic(settings.runtime_of(dataset)) | {"encoder_threads": None},  # of feature extraction alone
     }
     runs = asked | {"archived": about.archived, "seeds": settings.seeds_of(dataset)}
     return {
@@ -41,7 +41,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
                 for modality, name in encoders.items()
             },
             "category": about.category,
-            "runtime": asdict(settings.runtime),
+            "runtime": _arithmetic(settings.runtime),
         },
         "tune": asked | {"experiments": untuned, "tuning": tuning},
         "finalists": runs | {"experiments": untuned, "tuning": {"space": tuning["space"]}},
@@ -53,6 +53,11 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "results": runs | {"experiments": every},
         "published": runs | {"experiments": every},
     }
+
+
+def _arithmetic(runtime: Runtime) -> dict[str, Any]:
+    """Settings that results depend on."""
+    return {name: value for name, value in asdict(runtime).items() if name != "engine"}
 
 
 def _as_dicts(experiments: list[Experiment]) -> list[dict[str, Any]]:
