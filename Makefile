@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo replicate check test lint lab site test-site lock
+.PHONY: help setup demo replicate check test lint lab site test-site test-scale lock
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -55,6 +55,10 @@ site: .venv-site/complete ## static pages of docs, executed notebooks and API, i
 
 test-site: site ## the pages in a browser (chromium and chromedriver)
 	.venv-site/bin/python -m pytest -rs --confcutdir tests/browser tests/browser
+
+test-scale: setup ## runs on a Ray cluster of two nodes whose worker, node and driver are killed; installs Ray
+	.venv/bin/python -m pip install --quiet 'ray[default]>=2.60'
+	pytest --numprocesses 0 tests/integration/test_cluster.py
 
 lock: ## resolve both locks anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --quiet --upgrade \

@@ -17,6 +17,7 @@ class Runtime:
     threads: Count  # of training, whose products are small
     encoder_threads: Count  # of feature extraction, whose products are large
     instruction_set: InstructionSet  # portable: any x86-64 processor since 2013, see runtime.py
+    engine: Literal["local", "ray"] = "local"  # of runs: processes here, or tasks of a cluster. No result depends on it
 
 
 @section

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from mmrec.config import Config, Experiment, Paths
+from mmrec.config import Config, Experiment, Paths, Runtime
 
 TRAINING_PROBES = "probes"  # the group of experiments that notebook 5b looks into
 
@@ -18,7 +18,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     about, tuning = settings.datasets[dataset], asdict(settings.tuning)
     names = ("source", "title", "user_core", "item_core", "split", "repeats", "expected")
     raw = {name: asdict(about)[name] for name in names}
-    features = {"source": raw["source"], "category": about.category, "runtime": asdict(settings.runtime)}
+    features = {"source": raw["source"], "category": about.category, "runtime": _arithmetic(settings.runtime)}
     for modality in ("image", "text"):
         name = getattr(about, modality)
         features[modality] = asdict(settings.encoders[name]) if name in settings.encoders else name
@@ -31,7 +31,7 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
     asked = {
         "modalities": about.modalities,
         "protocol": asdict(settings.protocol_of(dataset)),
-        "runtime": {**asdict(settings.runtime_of(dataset)), "encoder_threads": None},  # of feature extraction alone
+        "runtime": _arithmetic(settings.runtime_of(dataset)) | {"encoder_threads": None},  # of feature extraction alone
     }
     runs = asked | {"archived": about.archived, "seeds": settings.seeds_of(dataset)}
     return {
@@ -48,6 +48,11 @@ def of_stages(settings: Config, dataset: str) -> dict[str, dict[str, Any]]:
         "results": runs | {"experiments": every},
         "published": runs | {"experiments": every},
     }
+
+
+def _arithmetic(runtime: Runtime) -> dict[str, Any]:
+    """Settings that results depend on."""
+    return {name: value for name, value in asdict(runtime).items() if name != "engine"}
 
 
 def _as_dicts(experiments: list[Experiment]) -> list[dict[str, Any]]:

@@ -65,8 +65,13 @@ def run_all(
     ]
     tasks = [(*run, f"[{number}/{len(missing)}]") for number, run in enumerate(missing, start=1)]
     progress = Progress(f"{dataset}: runs", len(grid), len(grid) - len(missing))
-    work = partial(_work, paths, settings, device, archived)
-    run_parallel(work, tasks, settings.runtime_of(dataset), device, progress)
+    if settings.runtime.engine == "ray":
+        from mmrec.experiments import cluster  # needs an optional extra
+
+        cluster.run_all(paths, settings, device, archived, tasks, progress)
+    else:
+        work = partial(_work, paths, settings, device, archived)
+        run_parallel(work, tasks, settings.runtime_of(dataset), device, progress)
     return [held.get(name) or store.read(folder) for name, folder in zip(names, folders, strict=True)]
 
 

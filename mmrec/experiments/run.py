@@ -5,6 +5,7 @@ their runs.
 """
 
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -116,10 +117,16 @@ def _reset_peak_memory(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # Linux
 
 
+def commit() -> str:
+    """Commit of the code; empty without a repository. Nodes of a cluster have none: the driver tells them."""
+    if (told := os.environ.get("MMREC_COMMIT")) is not None:
+        return told
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _circumstances(device: torch.device) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     else:
         name, peak = platform.machine(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"commit": commit, "python": platform.python_version(), "device": name, "peak_memory_bytes": peak}
+    return {"commit": commit(), "python": platform.python_version(), "device": name, "peak_memory_bytes": peak}

@@ -69,6 +69,7 @@ def test_every_setting_of_a_data_set_is_tried():
     ("section", "key", "value", "expected"),
     [
         ("runtime", "encoder_threads", 2, {"features"}),
+        ("runtime", "engine", "ray", set()),
         ("runtime", "threads", 2, {"features"} | TRAINED),
         ("protocol", "negatives", 11, {"prepare"} | TRAINED),
         ("protocol", "max_length", 9, TRAINED),

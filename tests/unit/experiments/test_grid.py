@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -87,6 +88,14 @@ def test_runs_side_by_side_on_a_gpu_give_the_bits_of_one_after_the_other(setting
         for about in paths.runs.glob("*/run.json"):
             assert json.loads(about.read_text())["device"] == torch.cuda.get_device_name()
     assert found[0] == found[1]
+
+
+def test_engine_ray_without_ray_says_what_to_install(settings, paths, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "mmrec.experiments.cluster", raising=False)
+    on_ray = replace(settings, runtime=replace(settings.runtime, engine="ray"))
+    with pytest.raises(config.ConfigError, match=r"runtime\.engine: .*pip install '\.\[scale\]'"):
+        grid.run_groups(paths, on_ray, "shop", ["main"], CPU)
 
 
 def test_progress_counts_missing_runs(gathered, settings, paths, choose, monkeypatch):
