@@ -9,7 +9,7 @@ from mmrec.report import generated
 
 ROOT = Path(__file__).parents[2]
 DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/[!_]*.md"), *DECISIONS])
 HISTORY = {*DECISIONS, ROOT / "docs" / "results.md"}  # tests/integration/test_reports.py holds results.md to the tables
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
