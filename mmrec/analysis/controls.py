@@ -8,7 +8,6 @@
 Shoppers are drawn as the demo's are, from another seed a shop.
 """
 
-import hashlib
 from dataclasses import replace
 from functools import partial
 
@@ -93,8 +92,9 @@ def draw(pool: inputs.Data, ids: list[str], settings: Config, kind: str, shop: i
         row = np.resize(random, n_items) if name in PERMUTED[kind] else own
         rows = torch.from_numpy(np.concatenate([[0], row]))
         features[name] = matrix[rows], present[rows]
-    drawn = hashlib.sha256(np.concatenate([shopper, item, time])).hexdigest()
-    digests = {name: f"{kind} shop {drawn} of {digest}" for name, digest in pool.digests.items()}
+    # The pool's digests cover the demo's settings, which a null and an attention shop share.
+    name, own_settings = ("null" if kind == "nothing" else kind), f" {source}" * (kind == "content")
+    digests = {part: f"{name} shop {shop}{own_settings} of {digest}" for part, digest in pool.digests.items()}
     return inputs.Data(built.sequences.to(pool.sequences.items.device), features, digests)
 
 
