@@ -186,7 +186,7 @@ def test_costs_are_told_of_every_run(dataset):
     everything = [e for group in settings.datasets[dataset].groups for e in settings.resolve(dataset, group)]
     distinct = {(str(experiment.determines), seed) for experiment, seed in settings.grid(everything)}
     costs = archive.costs(ROOT / "reports" / dataset / "runs.parquet", everything)
-    assert costs["runs"].sum() == len(distinct)
+    assert costs["runs"].sum() >= len(distinct)  # an archive may hold seeds that are asked for no more
 
 
 def of(dataset, experiment, metric, protocol="full_unseen", k=10, name="comparisons"):
